@@ -1,0 +1,2 @@
+//! Runs the OCI runtime-tools validation programs against a runtime.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Cgroups: where, what to write, and a handle on one that exists.

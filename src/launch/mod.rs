@@ -1,0 +1,1 @@
+//! The story of a launch, and the only place that knows its order.

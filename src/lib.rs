@@ -1,0 +1,42 @@
+//! orlop, a low-level OCI container runtime: what libcontainer offered, as a Rust library.
+//!
+//! The ranks, from the bottom; nothing imports upward, and the concerns of rank 3 do not import each other
+//! (`tests/tidy.rs` holds this table):
+//!
+//! | rank | modules | what they say |
+//! |---|---|---|
+//! | 7 | `cli` | words in, words out |
+//! | 6 | `container` | what may be done to a container; the only one who touches the state directory |
+//! | 5 | `launch` | in which order |
+//! | 4 | `plan` | what this host will do: every decision, no effects |
+//! | 3 | `rootfs cgroup namespaces identity limits terminal network hooks program sysctl signal`, `host` | how |
+//! | 2 | `compat`, and `error` | how on an older kernel |
+//! | 1 | `sys` | the only one who touches the kernel |
+//!
+//! The crate `specconv` stands beside them: what the user means.
+
+#![deny(unsafe_code)]
+
+pub mod cgroup;
+pub mod cli;
+mod compat;
+pub mod container;
+pub mod error;
+pub mod hooks;
+pub mod host;
+pub mod identity;
+pub mod launch;
+pub mod limits;
+pub mod namespaces;
+pub mod network;
+pub mod plan;
+pub mod program;
+pub mod rootfs;
+pub mod seal;
+pub mod signal;
+#[allow(unsafe_code)]
+pub mod sys;
+pub mod sysctl;
+pub mod terminal;
+
+pub use error::{Error, Kind, Result};

@@ -1,0 +1,4 @@
+//! orlop
+fn main() {
+    println!("hi");
+}

@@ -1,0 +1,1 @@
+//! Namespaces: open, check, join, make, map ids, time offsets.

@@ -1,0 +1,1 @@
+//! The container's network devices: loopback up, host devices moved in.

@@ -1,0 +1,1 @@
+//! What the container sees as /.

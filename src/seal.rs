@@ -1,0 +1,1 @@
+//! The sealed executable (CVE-2019-5736).

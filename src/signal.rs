@@ -1,0 +1,1 @@
+//! Signals: names and numbers, forwarding, a clean slate before every execve.

@@ -1,0 +1,1 @@
+//! Programs of cgroup v2 (bpf(2)).

@@ -1,0 +1,1 @@
+//! Ids, groups, capabilities, keyrings.

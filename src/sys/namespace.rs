@@ -1,0 +1,1 @@
+//! Namespaces: join, unshare, identify.

@@ -1,0 +1,1 @@
+//! Processes: clone, pidfds, exec, prctl, wait.

@@ -1,0 +1,1 @@
+//! Scheduling, priorities, affinity, limits, memory policy, personality.

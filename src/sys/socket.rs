@@ -1,0 +1,1 @@
+//! Sockets: pairs, messages with descriptors.

@@ -1,0 +1,1 @@
+//! Terminals: allocation, console socket, foreground copying.
