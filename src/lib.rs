@@ -9,7 +9,7 @@
 //! | 6 | `container` | what may be done to a container; the only one who touches the state directory |
 //! | 5 | `launch` | in which order |
 //! | 4 | `plan` | what this host will do: every decision, no effects |
-//! | 3 | `rootfs cgroup namespaces identity limits terminal network hooks program sysctl signal`, `host` | how |
+//! | 3 | `rootfs cgroup namespaces identity limits terminal network notify hooks program sysctl signal seal`, `host` | how |
 //! | 2 | `compat`, and `error` | how on an older kernel |
 //! | 1 | `sys` | the only one who touches the kernel |
 //!
@@ -29,6 +29,7 @@ pub mod launch;
 pub mod limits;
 pub mod namespaces;
 pub mod network;
+pub mod notify;
 pub mod plan;
 pub mod program;
 pub mod rootfs;

@@ -19,6 +19,7 @@ pub mod mount;
 pub mod namespace;
 pub mod process;
 pub mod sched;
+pub mod signal;
 pub mod socket;
 
 pub use nix::errno::Errno;
