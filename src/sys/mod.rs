@@ -14,9 +14,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub mod bpf;
 pub mod credential;
+pub mod directory;
 pub mod file;
 pub mod mount;
 pub mod namespace;
+pub mod pidfd;
 pub mod process;
 pub mod sched;
 pub mod signal;
