@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub mod bpf;
+pub mod cgroupfs;
 pub mod credential;
 pub mod directory;
 pub mod file;
