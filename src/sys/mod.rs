@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub mod bpf;
 pub mod cgroupfs;
 pub mod credential;
+pub mod descriptor;
 pub mod directory;
 pub mod file;
 pub mod mount;
@@ -24,6 +25,7 @@ pub mod process;
 pub mod sched;
 pub mod signal;
 pub mod socket;
+pub mod spawn;
 
 pub use nix::errno::Errno;
 
