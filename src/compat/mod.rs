@@ -1,3 +1,1 @@
 //! Older kernels: one file per feature we prefer, the new road and the old one side by side.
-
-pub mod close_range;
