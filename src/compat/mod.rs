@@ -1,1 +1,3 @@
 //! Older kernels: one file per feature we prefer, the new road and the old one side by side.
+
+pub mod close_range;

@@ -1,1 +1,354 @@
-//! What may be done to a container.
+//! What may be done to a container; the only module that reads and writes the state directory.
+//!
+//! A [`Container`] is what its directory says plus what is true now. Its status is computed each time and never
+//! stored: other processes change containers at any moment, so every operation looks again under the container's
+//! lock. Readers (`state`, `list`, `ps`) take no lock, `kill` and `delete --force` work while a create hangs.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+mod create;
+mod delete;
+mod exec;
+mod kill;
+mod process;
+pub mod record;
+mod start;
+pub mod store;
+pub mod timestamp;
+
+pub use create::create;
+pub use delete::{Deletion, delete};
+pub use kill::Whom;
+pub use process::{Process, start_time};
+pub use record::{Phase, Record};
+pub use store::StateDir;
+
+use crate::{Error, Kind, Result};
+
+/// What the command line says about a container to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The directory of all state directories, absolute.
+    pub root: PathBuf,
+    /// Id of the new container.
+    pub id: String,
+    /// The bundle; relative to the working directory.
+    pub bundle: PathBuf,
+    /// The config file; relative to the bundle.
+    pub config: PathBuf,
+    /// Socket that gets the master of the terminal.
+    pub console_socket: Option<PathBuf>,
+    /// Socket that gets a pidfd of init.
+    pub pidfd_socket: Option<PathBuf>,
+    /// File that gets init's process id; relative to the working directory of the command, not to the bundle.
+    pub pid_file: Option<PathBuf>,
+    /// Move the root mount instead of pivot_root(2), for a host whose root is an initramfs.
+    pub no_pivot: bool,
+    /// Keep the session keyring of the caller.
+    pub no_new_keyring: bool,
+    /// How many descriptors beyond 0, 1 and 2 the container inherits.
+    pub preserve_fds: u32,
+    /// Who makes the cgroup.
+    pub driver: Driver,
+    /// Whether errors of cgroups are tolerated.
+    pub rootless: Rootless,
+    /// Whether nobody waits for the container (always so in `create`).
+    pub detach: bool,
+    /// What the kernel log and the messages say more of.
+    pub debug: bool,
+}
+
+/// Who makes the cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Driver {
+    /// Directories made by orlop.
+    #[default]
+    Cgroupfs,
+    /// A transient scope of systemd.
+    Systemd,
+    /// No cgroup at all.
+    Disabled,
+}
+
+/// Whether errors of cgroups are tolerated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rootless {
+    /// As the effective user says.
+    #[default]
+    Auto,
+    /// Yes.
+    Yes,
+    /// No.
+    No,
+}
+
+/// What the command line says about a second process in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecRequest {
+    /// What is to run.
+    pub process: ExecProcess,
+    /// Socket that gets the master of the terminal.
+    pub console_socket: Option<PathBuf>,
+    /// Socket that gets a pidfd of the process.
+    pub pidfd_socket: Option<PathBuf>,
+    /// File that gets the process id.
+    pub pid_file: Option<PathBuf>,
+    /// Whether nobody waits for it.
+    pub detach: bool,
+    /// How many descriptors beyond 0, 1 and 2 it inherits.
+    pub preserve_fds: u32,
+    /// Cgroups below the container's to run in: `[controller[,controller]:]path`.
+    pub cgroup: Vec<String>,
+    /// Whether a paused container is fine: the process then waits for `resume`.
+    pub ignore_paused: bool,
+}
+
+/// What `exec` is to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecProcess {
+    /// A file with a `process` object; all other options about the process are ignored, as runc ignores them.
+    File(PathBuf),
+    /// The config's process, changed by the command line.
+    Arguments(ExecArguments),
+}
+
+/// How the command line of `exec` changes the config's process. `None` keeps what the config has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ExecArguments {
+    /// The program and its arguments; replaces the config's.
+    pub args: Vec<String>,
+    /// Working directory.
+    pub cwd: Option<String>,
+    /// `KEY=value`, after the config's; the last one wins.
+    pub env: Vec<String>,
+    /// User, and group where it is given too.
+    pub user: Option<(u32, Option<u32>)>,
+    /// Groups besides the config's.
+    pub additional_gids: Vec<u32>,
+    /// Whether it gets a terminal; the config's wish does not count.
+    pub tty: bool,
+    /// SELinux label.
+    pub process_label: Option<String>,
+    /// AppArmor profile.
+    pub apparmor: Option<String>,
+    /// PR_SET_NO_NEW_PRIVS.
+    pub no_new_privs: Option<bool>,
+    /// Capabilities (`CAP_NET_ADMIN`) added to the bounding, effective and permitted sets, and to the ambient set if
+    /// the config has inheritable ones.
+    pub caps: Vec<String>,
+}
+
+/// A container that was just created.
+#[derive(Debug)]
+pub struct Created {
+    /// The container.
+    pub container: Container,
+    /// Its init, which waits for [`Container::start`].
+    pub init: Process,
+    /// The master of its terminal, where the caller is to serve it.
+    pub foreground: Option<OwnedFd>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// A process that `exec` has started.
+#[derive(Debug)]
+pub struct Execed {
+    /// The process.
+    pub process: Process,
+    /// The master of its terminal, where the caller is to serve it.
+    pub foreground: Option<OwnedFd>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// What a container is doing (runtime.md#state). `creating` is never told: to everybody else a container whose
+/// creation has begun is created, and engines refuse a fifth status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Init waits for `start`.
+    Created,
+    /// The program runs.
+    Running,
+    /// All its processes are frozen.
+    Paused,
+    /// Init has ended.
+    Stopped,
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        })
+    }
+}
+
+/// The state of a container (runtime.md#state), with runc's additions, in runc's order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OciState {
+    /// Version of the specification that the config names.
+    pub oci_version: String,
+    /// The id.
+    pub id: String,
+    /// Init's process id on the host, 0 for a stopped container.
+    pub pid: i32,
+    /// What it is doing.
+    pub status: Status,
+    /// The bundle.
+    pub bundle: PathBuf,
+    /// The root filesystem.
+    pub rootfs: PathBuf,
+    /// When it was created, RFC 3339.
+    pub created: String,
+    /// The config's annotations.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Who created it; only `list` fills it in.
+    pub owner: String,
+}
+
+/// A container that exists.
+#[derive(Debug)]
+pub struct Container {
+    pub(crate) dir: StateDir,
+    pub(crate) record: Record,
+}
+
+/// Two fields of the saved `config.json` that `state` shows.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Shown {
+    oci_version: String,
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+impl Container {
+    /// Finds a container.
+    ///
+    /// # Errors
+    /// `container does not exist` ([`Kind::NotFound`]), also for one whose creation has not come as far as a record.
+    pub fn load(root: &Path, id: &str) -> Result<Self> {
+        let dir = StateDir::open(root, id)?;
+        let record = dir.read_record()?.ok_or_else(store::does_not_exist)?;
+        Ok(Container { dir, record })
+    }
+
+    /// A container whose directory and record are at hand.
+    pub fn from_parts(dir: StateDir, record: Record) -> Self {
+        Container { dir, record }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        self.dir.id()
+    }
+
+    /// What was recorded of it.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &StateDir {
+        &self.dir
+    }
+
+    /// Reads the record again: another process may have changed it.
+    pub fn refresh(&mut self) -> Result<()> {
+        self.record = self.dir.read_record()?.ok_or_else(store::does_not_exist)?;
+        Ok(())
+    }
+
+    /// Init, if it lives. A process that only has its number is not it (T59).
+    pub fn init(&self) -> Result<Option<Process>> {
+        Process::find(self.record.init_process_pid, self.record.init_process_start)
+    }
+
+    /// What the container is doing now.
+    pub fn status(&self) -> Result<Status> {
+        self.status_of(self.init()?.as_ref())
+    }
+
+    fn status_of(&self, init: Option<&Process>) -> Result<Status> {
+        if init.is_none() {
+            // Before init exists, only its maker's lock tells that one is coming.
+            let coming = self.record.phase == Phase::Creating && self.record.init_process_pid == 0;
+            return Ok(if coming && self.dir.is_locked()? { Status::Created } else { Status::Stopped });
+        }
+        if self.is_frozen()? {
+            return Ok(Status::Paused);
+        }
+        let waits = self.record.phase == Phase::Creating || self.dir.has_fifo()?;
+        Ok(if waits { Status::Created } else { Status::Running })
+    }
+
+    /// The state that `state` prints and hooks read.
+    pub fn state(&self) -> Result<OciState> {
+        let status = self.status()?;
+        let shown: Shown = serde_json::from_slice(&self.dir.config()?)
+            .map_err(|why| Error::new(Kind::Other, format!("cannot read the saved config.json: {why}")))?;
+        Ok(OciState {
+            oci_version: shown.oci_version,
+            id: self.record.id.clone(),
+            pid: if status == Status::Stopped { 0 } else { self.record.init_process_pid },
+            status,
+            bundle: self.record.bundle.clone(),
+            rootfs: self.record.rootfs.clone(),
+            created: self.record.created.clone(),
+            annotations: shown.annotations.unwrap_or_default(),
+            owner: String::new(),
+        })
+    }
+
+    fn is_frozen(&self) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Stops every process of the container in its tracks.
+    ///
+    /// # Errors
+    /// `container not running` ([`Kind::NotRunning`]) unless it is created or running.
+    pub fn pause(&self) -> Result<()> {
+        Err(Error::unsupported("pause", "not built yet"))
+    }
+
+    /// Lets a paused container go on.
+    ///
+    /// # Errors
+    /// `container not paused` ([`Kind::WrongState`]).
+    pub fn resume(&self) -> Result<()> {
+        Err(Error::unsupported("resume", "not built yet"))
+    }
+
+    /// Ids, on the host, of the processes in the container's cgroup and those below it.
+    pub fn processes(&self) -> Result<Vec<i32>> {
+        Err(Error::unsupported("ps", "not built yet"))
+    }
+}
+
+/// Every container under a root, in the order of their ids, and why some could not be read.
+///
+/// # Errors
+/// Where the root itself cannot be read; a root that is missing is `ENOENT`.
+pub fn list(root: &Path) -> Result<Vec<Listed>> {
+    Ok(store::ids(root)?.into_iter().map(|id| Listed { container: Container::load(root, &id), id }).collect())
+}
+
+/// One entry of [`list`].
+#[derive(Debug)]
+pub struct Listed {
+    /// The id.
+    pub id: String,
+    /// The container, or why it cannot be told.
+    pub container: Result<Container>,
+}

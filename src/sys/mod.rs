@@ -13,15 +13,20 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub mod bpf;
+pub mod cgroupfs;
 pub mod credential;
+pub mod descriptor;
+pub mod directory;
 pub mod exec;
 pub mod file;
 pub mod mount;
 pub mod namespace;
+pub mod pidfd;
 pub mod process;
 pub mod sched;
 pub mod signal;
 pub mod socket;
+pub mod spawn;
 pub mod uts;
 
 pub use nix::errno::Errno;

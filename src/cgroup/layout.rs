@@ -1,0 +1,223 @@
+//! Which cgroup hierarchies this host has, and where in them the runtime itself runs.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Context, Result};
+use crate::sys::cgroupfs;
+use crate::sys::cgroupfs::CGROUP2_SUPER_MAGIC;
+
+/// Where a host of cgroup v2 mounts its only hierarchy, and one of v1 all of them.
+const ROOT: &str = "/sys/fs/cgroup";
+
+/// Longest file of /proc that is read here. A busy container host has some ten thousand mounts.
+const LONGEST: usize = 16 << 20;
+
+/// Facts about the host's cgroups, read once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// How the hierarchies lie.
+    pub mode: Mode,
+    /// All that are mounted, the one of v2 last.
+    pub hierarchies: Vec<Hierarchy>,
+}
+
+/// How the hierarchies lie (cgroups(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// cgroup v2 alone.
+    Unified,
+    /// cgroup v1 alone.
+    Legacy,
+    /// Controllers in v1, and a v2 tree beside them.
+    Hybrid,
+    /// No hierarchy is mounted.
+    Absent,
+}
+
+/// One mounted hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// Where it is mounted.
+    pub mount_point: PathBuf,
+    /// Which cgroup shows at the mount point (`/`, but for a runtime in a container without a cgroup namespace).
+    pub root: String,
+    /// Its controllers as /proc/self/cgroup names them, `name=systemd` among them; empty for v2.
+    pub controllers: Vec<String>,
+    /// The runtime's own cgroup.
+    pub own: String,
+}
+
+impl Hierarchy {
+    /// Whether this is the hierarchy of cgroup v2.
+    pub fn is_v2(&self) -> bool {
+        self.controllers.is_empty()
+    }
+
+    /// Whether this is a hierarchy of v1 with this controller.
+    pub fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|name| name == controller)
+    }
+}
+
+impl Layout {
+    /// Looks at /proc/self/cgroup and, unless cgroup v2 alone is mounted, at /proc/self/mountinfo.
+    ///
+    /// # Errors
+    /// A file of /proc that cannot be read. Hierarchies that are not mounted are no error here.
+    pub fn observe() -> Result<Layout> {
+        let own = read("/proc/self/cgroup")?;
+        if cgroupfs::statfs_type(Path::new(ROOT)).is_ok_and(|kind| kind == CGROUP2_SUPER_MAGIC) {
+            return Ok(Layout::unified(&own));
+        }
+        Ok(Layout::from_mounts(&own, &read("/proc/self/mountinfo")?))
+    }
+
+    /// The hierarchy of v1 that has this controller.
+    pub fn legacy(&self, controller: &str) -> Option<&Hierarchy> {
+        self.hierarchies.iter().find(|hierarchy| hierarchy.has(controller))
+    }
+
+    /// The hierarchy of v2.
+    pub fn v2(&self) -> Option<&Hierarchy> {
+        self.hierarchies.iter().find(|hierarchy| hierarchy.is_v2())
+    }
+
+    fn unified(own: &str) -> Layout {
+        let own = memberships(own).find(|(controllers, _)| controllers.is_empty()).map_or("/", |(_, path)| path);
+        let hierarchy = Hierarchy {
+            mount_point: PathBuf::from(ROOT),
+            root: "/".to_owned(),
+            controllers: Vec::new(),
+            own: own.to_owned(),
+        };
+        Layout { mode: Mode::Unified, hierarchies: vec![hierarchy] }
+    }
+
+    fn from_mounts(own: &str, mountinfo: &str) -> Layout {
+        let mounts: Vec<Mounted<'_>> = mountinfo.lines().filter_map(Mounted::parse).collect();
+        let mut hierarchies = Vec::new();
+        let mut v2 = None;
+        for (controllers, path) in memberships(own) {
+            let is_v2 = controllers.is_empty();
+            let first = controllers.split(',').next().unwrap_or_default();
+            let ours = || {
+                mounts.iter().filter(|mount| {
+                    if is_v2 { mount.fstype == "cgroup2" } else { mount.fstype == "cgroup" && mount.has(first) }
+                })
+            };
+            // The same hierarchy may be mounted in many containers' root filesystems too.
+            let Some(mount) = ours().find(|mount| mount.is_below_root()).or_else(|| ours().next()) else { continue };
+            let hierarchy = Hierarchy {
+                mount_point: PathBuf::from(unescape(mount.mount_point)),
+                root: unescape(mount.root),
+                controllers: controllers.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+                own: path.to_owned(),
+            };
+            if is_v2 { v2 = Some(hierarchy) } else { hierarchies.push(hierarchy) }
+        }
+        let mode = match (hierarchies.is_empty(), v2.is_some()) {
+            (true, true) => Mode::Unified,
+            (true, false) => Mode::Absent,
+            (false, true) => Mode::Hybrid,
+            (false, false) => Mode::Legacy,
+        };
+        hierarchies.extend(v2);
+        Layout { mode, hierarchies }
+    }
+}
+
+/// A line of /proc/self/mountinfo about a cgroup filesystem (proc_pid_mountinfo(5)).
+struct Mounted<'a> {
+    root: &'a str,
+    mount_point: &'a str,
+    fstype: &'a str,
+    options: &'a str,
+}
+
+impl<'a> Mounted<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let (before, after) = line.split_once(" - ")?;
+        let mut after = after.split(' ');
+        let fstype = after.next().filter(|fstype| fstype.starts_with("cgroup"))?;
+        let mut before = before.split(' ').skip(3);
+        Some(Mounted {
+            root: before.next()?,
+            mount_point: before.next()?,
+            fstype,
+            options: after.nth(1).unwrap_or_default(),
+        })
+    }
+
+    fn has(&self, controller: &str) -> bool {
+        self.options.split(',').any(|option| option == controller)
+    }
+
+    fn is_below_root(&self) -> bool {
+        Path::new(self.mount_point).starts_with(ROOT)
+    }
+}
+
+/// The lines of /proc/self/cgroup: controllers (empty for v2) and path (cgroups(7)).
+fn memberships(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.lines().filter_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        rest.split_once(':')
+    })
+}
+
+/// Undoes the octal escapes of mountinfo: space, tab, newline, backslash.
+fn unescape(text: &str) -> String {
+    if !text.contains('\\') {
+        return text.to_owned();
+    }
+    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+}
+
+fn read(path: &str) -> Result<String> {
+    let file = cgroupfs::openat_read(rustix::fs::CWD, path).doing("look at the host's cgroups")?;
+    let text = cgroupfs::read(std::os::fd::AsFd::as_fd(&file), LONGEST).doing("look at the host's cgroups")?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    const HYBRID: &str = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+32 31 0:29 / /var/lib/x/sys/fs/cgroup/cpu rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
+33 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
+40 31 0:37 /docker/x /sys/fs/cgroup/sys\\040temd rw,relatime - cgroup cgroup rw,xattr,name=systemd
+41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw";
+
+    #[test]
+    fn hybrid() {
+        let own = "9:name=systemd:/a\n1:cpu,cpuacct:/b:c\n7:pids:/not/mounted\n0::/user\n";
+        let layout = Layout::from_mounts(own, HYBRID);
+        assert_eq!(layout.mode, Mode::Hybrid);
+        assert_eq!(layout.hierarchies.len(), 3);
+        let cpu = layout.legacy("cpuacct").unwrap();
+        assert_eq!(cpu.mount_point, Path::new("/sys/fs/cgroup/cpu,cpuacct"));
+        assert_eq!(cpu.own, "/b:c");
+        let systemd = layout.legacy("name=systemd").unwrap();
+        assert_eq!(
+            (systemd.root.as_str(), systemd.mount_point.to_str().unwrap()),
+            ("/docker/x", "/sys/fs/cgroup/sys temd")
+        );
+        assert_eq!(layout.v2().unwrap().own, "/user");
+        assert!(layout.legacy("pids").is_none());
+    }
+
+    #[test]
+    fn other_modes() {
+        assert_eq!(Layout::unified("3:misc:/x\n0::/own\n").hierarchies[0].own, "/own");
+        assert_eq!(Layout::from_mounts("1:cpu:/\n0::/\n", HYBRID.lines().nth(1).unwrap()).mode, Mode::Legacy);
+        assert_eq!(Layout::from_mounts("1:cpu:/\n0::/\n", "").mode, Mode::Absent);
+        assert_eq!(Layout::from_mounts("0::/\n", HYBRID).mode, Mode::Unified);
+    }
+
+    #[test]
+    fn this_host() {
+        assert!(!Layout::observe().unwrap().hierarchies.is_empty());
+    }
+}

@@ -1,0 +1,118 @@
+//! One process of a container, by a handle that cannot come to mean another process.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::sys::{Errno, pidfd};
+use crate::{Result, error::Context};
+
+/// A process that was alive, and the one meant, when the handle was made.
+#[derive(Debug)]
+pub struct Process {
+    pid: i32,
+    pidfd: OwnedFd,
+}
+
+impl Process {
+    /// A process whose handle is at hand, from the clone that made it.
+    pub fn new(pid: i32, pidfd: OwnedFd) -> Self {
+        Process { pid, pidfd }
+    }
+
+    /// The process with this id that was started then; `None` where it has ended, also where another process has its
+    /// number now.
+    pub fn find(pid: i32, start: u64) -> Result<Option<Self>> {
+        if pid <= 0 {
+            return Ok(None);
+        }
+        // The handle comes first: what the start time is read from then is the process behind the handle, or gone.
+        let pidfd = match pidfd::pidfd_open(pid) {
+            Ok(pidfd) => pidfd,
+            // EINVAL: the number is now that of a thread.
+            Err(refused) if matches!(refused.errno, Errno::ESRCH | Errno::EINVAL) => return Ok(None),
+            Err(refused) => return Err(refused).doing("find the container's init"),
+        };
+        Ok((start_time(pid) == Some(start)).then_some(Process { pid, pidfd }))
+    }
+
+    /// Its id on the host.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// The handle.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Sends a signal by number; `false` where the process has ended.
+    pub fn signal(&self, number: i32) -> Result<bool> {
+        match pidfd::pidfd_send_signal(&self.pidfd, number) {
+            Ok(()) => Ok(true),
+            Err(refused) if refused.errno == Errno::ESRCH => Ok(false),
+            Err(refused) => Err(refused.into()),
+        }
+    }
+
+    /// Waits until it has ended, at most this long; `false` where it still lives.
+    pub fn wait_for_end(&self, milliseconds: i64) -> Result<bool> {
+        Ok(pidfd::wait_for_end(&self.pidfd, milliseconds)?)
+    }
+}
+
+/// When a living process was started, in clock ticks since boot; `None` for a process that has ended, reaped or not.
+///
+/// proc_pid_stat(5), fields 3 and 22.
+pub fn start_time(pid: i32) -> Option<u64> {
+    parse_start_time(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse_start_time(stat: &[u8]) -> Option<u64> {
+    // The name, in parentheses, may hold anything, parentheses and spaces included: the last one closes it.
+    let after_name = stat.iter().rposition(|&byte| byte == b')')?;
+    let rest = std::str::from_utf8(stat.get(after_name + 1..)?).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X" | "x") {
+        return None;
+    }
+    // The state was field 3.
+    fields.nth(22 - 4)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn start_time_is_field_22_whatever_the_name() {
+        let tail = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 987654 20 21";
+        assert_eq!(parse_start_time(format!("12 (sh) {tail}").as_bytes()), Some(987_654));
+        assert_eq!(parse_start_time(format!("12 (a) Z 1 (b) {tail}").as_bytes()), Some(987_654));
+        assert_eq!(parse_start_time(format!("12 (sh) {}", tail.replacen('S', "Z", 1)).as_bytes()), None);
+        assert_eq!(parse_start_time(b"12 (sh"), None);
+        assert_eq!(parse_start_time(b"12 (sh) S 1 2"), None);
+    }
+
+    #[test]
+    fn t59_a_process_with_only_the_number_is_not_found() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let start = start_time(own).unwrap();
+        assert!(Process::find(own, start).unwrap().is_some());
+        assert!(Process::find(own, start + 1).unwrap().is_none());
+        assert!(Process::find(0, 0).unwrap().is_none());
+        assert!(Process::find(-1, 0).unwrap().is_none());
+    }
+
+    #[test]
+    fn an_ended_process_is_not_found_and_not_signalled() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let pidfd = pidfd::pidfd_open(pid).unwrap();
+        let process = Process::new(pid, pidfd);
+        assert!(process.wait_for_end(5000).unwrap());
+        assert_eq!(start_time(pid), None);
+        child.wait().unwrap();
+        assert!(!process.signal(0).unwrap());
+    }
+}

@@ -1,0 +1,108 @@
+//! What later commands must know of a container, as it stands in `state.json`.
+//!
+//! The keys are those of runc's file where runc has them (`id`, `init_process_pid`, `init_process_start`, `created`,
+//! `rootless`, `cgroup_paths`, `namespace_paths`, `external_descriptors`): other programs read them. How the
+//! container was asked for is not here but in the copy of `config.json` beside it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The version of this layout; a record of a later one is refused, not guessed at.
+pub const LAYOUT: u32 = 1;
+
+/// Facts of one container's life. Unknown keys are ignored, so that a later orlop may add some.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The container's id, the name of its directory.
+    pub id: String,
+    /// Init's process id on the host; 0 before it exists.
+    pub init_process_pid: i32,
+    /// When init was started, in clock ticks since boot (field 22 of proc_pid_stat(5)): with the id it names one process.
+    pub init_process_start: u64,
+    /// When the container was created: RFC 3339, UTC, nanoseconds.
+    pub created: String,
+    /// Whether errors of cgroups are tolerated, as `--rootless` decided.
+    pub rootless: bool,
+    /// The container's cgroup by controller (v1), or under the empty name (v2), as runc writes it.
+    pub cgroup_paths: BTreeMap<String, PathBuf>,
+    /// Init's namespaces by runc's names: `NEWPID` is `/proc/PID/ns/pid`.
+    pub namespace_paths: BTreeMap<String, PathBuf>,
+    /// What init's descriptors 0, 1 and 2 were at creation; checkpoint needs it.
+    #[serde(default)]
+    pub external_descriptors: Vec<String>,
+    /// [`LAYOUT`].
+    pub layout: u32,
+    /// The bundle, absolute.
+    pub bundle: PathBuf,
+    /// The root filesystem, absolute.
+    pub rootfs: PathBuf,
+    /// How far creation has come.
+    pub phase: Phase,
+    /// Where the cgroup is and who made it; `None` where the container has none.
+    #[serde(default)]
+    pub cgroup: Option<SavedCgroup>,
+    /// Whether init has a pid namespace of its own: when init ends, everything in it ends.
+    pub private_pid_namespace: bool,
+    /// Whether hooks have begun, so that the `poststop` hooks must run at the end (runtime.md#lifecycle).
+    pub poststop_armed: bool,
+    /// User id of who created it.
+    pub owner: u32,
+}
+
+/// What the record keeps of the cgroup. A placeholder until the cgroup module brings its own type.
+pub type SavedCgroup = BTreeMap<String, String>;
+
+/// How far creation has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// `create` is at work, or was killed at it.
+    Creating,
+    /// Init waits for `start`, or has been started.
+    Created,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    pub(crate) fn example() -> Record {
+        Record {
+            id: "web".into(),
+            init_process_pid: 4711,
+            init_process_start: 123_456,
+            created: "2026-11-21T23:40:00.5Z".into(),
+            rootless: false,
+            cgroup_paths: BTreeMap::from([("memory".into(), "/sys/fs/cgroup/memory/web".into())]),
+            namespace_paths: BTreeMap::from([("NEWPID".into(), "/proc/4711/ns/pid".into())]),
+            external_descriptors: vec!["/dev/null".into(), "pipe:[1]".into(), "pipe:[2]".into()],
+            layout: LAYOUT,
+            bundle: "/b".into(),
+            rootfs: "/b/rootfs".into(),
+            phase: Phase::Created,
+            cgroup: None,
+            private_pid_namespace: true,
+            poststop_armed: true,
+            owner: 0,
+        }
+    }
+
+    #[test]
+    fn comes_back_as_written() {
+        let text = serde_json::to_string(&example()).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), example());
+    }
+
+    #[test]
+    fn has_the_keys_that_others_read_in_runcs() {
+        let value = serde_json::to_value(example()).unwrap();
+        assert_eq!(value["init_process_pid"], 4711);
+        assert_eq!(value["init_process_start"], 123_456);
+        assert_eq!(value["cgroup_paths"]["memory"], "/sys/fs/cgroup/memory/web");
+        assert_eq!(value["namespace_paths"]["NEWPID"], "/proc/4711/ns/pid");
+        assert_eq!(value["phase"], "created");
+    }
+}

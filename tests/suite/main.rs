@@ -1,0 +1,10 @@
+//! Black-box tests: the real binary on the real kernel, one module a topic.
+//!
+//! `cargo test --test suite` tests orlop; `ORLOP_UNDER_TEST=/usr/sbin/runc cargo test --test suite` asks another runtime
+//! the same questions (`tests/expected_differences.toml` lists where it answers otherwise, and `cargo peers` compares).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod lifecycle;
