@@ -1,12 +1,20 @@
 //! Hooks: programs run at points of the lifecycle (config.md#posix-platform-hooks).
 
 use std::collections::BTreeMap;
-use std::os::fd::BorrowedFd;
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use specconv::Hook;
 
-use crate::error::{Error, Result};
+use crate::compat::close_range;
+use crate::error::{Context, Error, Kind, Result};
+use crate::sys;
+use crate::sys::descriptor::{Progress, Watch, pipe, poll, read, set_nonblocking, write};
+use crate::sys::process::{Child, Ended, pidfd_send_signal, waitid};
+use crate::sys::spawn::{Program, fchdir, own_process_group, set_umask, spawn};
 
 /// The version of the specification that our states name.
 pub const OCI_VERSION: &str = "1.3.0";
@@ -86,7 +94,7 @@ pub struct Moment<'a> {
     pub default_env: Option<&'a [String]>,
     /// Working directory; `None` keeps the caller's. Hooks of the runtime's namespaces get the bundle.
     pub directory: Option<BorrowedFd<'a>>,
-    /// Where their output goes as well (crun's `run.oci.hooks.stdout` and `.stderr`).
+    /// Where their output goes instead of into messages (crun's `run.oci.hooks.stdout` and `.stderr`).
     pub output: Output<'a>,
 }
 
@@ -101,15 +109,367 @@ pub struct Output<'a> {
 
 /// Runs hooks one after the other and stops at the first that fails.
 ///
-/// A hook gets exactly its own environment, standard input, output and error, default signal dispositions,
-/// an empty signal mask and a process group of its own. It fails when it cannot be run, exits with anything
-/// but 0 or outlives its timeout; then its process group is killed.
+/// A hook gets exactly its own environment, three standard streams and no other descriptor, default signal
+/// dispositions, an empty mask, the usual umask and a process group of its own. It fails when it cannot be run,
+/// exits with anything but 0, or outlives its timeout, for which its whole group is killed. What it leaves
+/// running in the background is left running.
 ///
 /// # Errors
-/// `error running createRuntime hook #1: exit status 1, stdout: ..., stderr: ...`
+/// `error running createRuntime hook #1: exit status 1, stdout: ..., stderr: ...`, runc's words; counted from 0.
 pub fn run(hooks: &[Hook], moment: &Moment<'_>) -> Result<()> {
-    if hooks.is_empty() {
-        return Ok(());
+    for (number, hook) in hooks.iter().enumerate() {
+        run_one(hook, moment).doing_with(|| format!("error running {} hook #{number}", moment.kind.name()))?;
     }
-    Err(Error::unsupported(moment.kind.name(), "not built yet"))
+    Ok(())
+}
+
+fn run_one(hook: &Hook, moment: &Moment<'_>) -> Result<()> {
+    let deadline = hook.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
+    let mut running = Running::start(hook, moment)?;
+    let ended = running.attend(moment.state.as_bytes(), deadline)?;
+    let problem = match ended {
+        Some(Ended::Exited(0)) => return Ok(()),
+        Some(ended) => ended.to_string(),
+        None => {
+            format!("hook ran past specified timeout of {:.1}s", f64::from(hook.timeout.unwrap_or_default()))
+        }
+    };
+    Err(Error::new(
+        Kind::Other,
+        format!("{problem}, stdout: {}, stderr: {}", running.stdout.text(), running.stderr.text()),
+    ))
+}
+
+/// A hook at work. Dropped before its end, it is killed with its group.
+struct Running {
+    child: Option<Child>,
+    stdin: Option<OwnedFd>,
+    stdout: Captured,
+    stderr: Captured,
+}
+
+impl Running {
+    fn start(hook: &Hook, moment: &Moment<'_>) -> Result<Running> {
+        let path = string(hook.path.as_os_str().as_bytes())?;
+        let args = match hook.args.as_slice() {
+            [] => vec![path.clone()],
+            args => strings(args)?,
+        };
+        let env = strings(hook.env.as_deref().or(moment.default_env).unwrap_or_default())?;
+        // One that does not read its input must not kill us.
+        sys::signal::ignore(libc::SIGPIPE);
+        let (stdin, our_stdin) = pipe()?;
+        let (stdout, stderr) = (Stream::open(moment.output.stdout)?, Stream::open(moment.output.stderr)?);
+        let stdio = [stdin.as_fd(), stdout.theirs(), stderr.theirs()];
+        let child = spawn(&Program { path: &path, args: &args, env: &env, stdio }, &mut || {
+            own_process_group()?;
+            if let Some(directory) = moment.directory {
+                fchdir(directory)?;
+            }
+            set_umask(0o022);
+            close_range::cloexec_from(3)?;
+            sys::signal::reset_all();
+            Ok(())
+        })?;
+        let running = Running {
+            child: Some(child),
+            stdin: Some(our_stdin),
+            stdout: Captured::of(stdout),
+            stderr: Captured::of(stderr),
+        };
+        for end in [&running.stdin, &running.stdout.pipe, &running.stderr.pipe].into_iter().flatten() {
+            set_nonblocking(end)?;
+        }
+        Ok(running)
+    }
+
+    /// Feeds it its input and collects its output until it ends, or until the deadline (then `None`).
+    fn attend(&mut self, mut input: &[u8], deadline: Option<Instant>) -> Result<Option<Ended>> {
+        loop {
+            let Some(child) = &self.child else { return Ok(None) };
+            let watches = [
+                Watch::Read(child.pidfd.as_fd()),
+                self.stdin.as_ref().map_or(Watch::Nothing, |pipe| Watch::Write(pipe.as_fd())),
+                self.stdout.watch(),
+                self.stderr.watch(),
+            ];
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let [ended, writable, out, err] = poll(&watches, left)?;
+            if out || ended {
+                self.stdout.collect()?;
+            }
+            if err || ended {
+                self.stderr.collect()?;
+            }
+            if ended {
+                let ended = waitid(child.pidfd.as_fd())?;
+                self.child = None;
+                return Ok(Some(ended));
+            }
+            if writable && let Some(pipe) = &self.stdin {
+                match write(pipe, input)? {
+                    Progress::Bytes(length) => input = input.get(length..).unwrap_or_default(),
+                    Progress::Later => {}
+                    Progress::Over => input = &[],
+                }
+                if input.is_empty() {
+                    self.stdin = None;
+                }
+            }
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &self.child {
+            // Not reaped yet, so neither id can have become another's.
+            let _ = sys::signal::kill_group(child.pid, libc::SIGKILL);
+            let _ = pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL);
+            let _ = waitid(child.pidfd.as_fd());
+        }
+    }
+}
+
+/// Where one output stream of a hook goes.
+enum Stream<'a> {
+    /// To us: our end and the hook's.
+    Pipe(OwnedFd, OwnedFd),
+    File(BorrowedFd<'a>),
+}
+
+impl<'a> Stream<'a> {
+    fn open(file: Option<BorrowedFd<'a>>) -> Result<Stream<'a>> {
+        Ok(match file {
+            Some(file) => Stream::File(file),
+            None => {
+                let (ours, theirs) = pipe()?;
+                Stream::Pipe(ours, theirs)
+            }
+        })
+    }
+
+    fn theirs(&self) -> BorrowedFd<'_> {
+        match self {
+            Stream::Pipe(_, theirs) => theirs.as_fd(),
+            Stream::File(file) => *file,
+        }
+    }
+}
+
+/// How much of each stream a message shows; what is cut off is the beginning, as errors come last.
+const SHOWN: usize = 4096;
+
+/// What a hook has printed.
+#[derive(Default)]
+struct Captured {
+    pipe: Option<OwnedFd>,
+    bytes: Vec<u8>,
+    cut: bool,
+}
+
+impl Captured {
+    /// Keeps our end and closes the hook's.
+    fn of(stream: Stream<'_>) -> Captured {
+        match stream {
+            Stream::Pipe(ours, _) => Captured { pipe: Some(ours), ..Captured::default() },
+            Stream::File(_) => Captured::default(),
+        }
+    }
+
+    fn watch(&self) -> Watch<'_> {
+        self.pipe.as_ref().map_or(Watch::Nothing, |pipe| Watch::Read(pipe.as_fd()))
+    }
+
+    /// Takes what is there, and no more than a pipe holds: one that never stops must not keep us.
+    fn collect(&mut self) -> Result<()> {
+        let mut buffer = [0; SHOWN];
+        for _ in 0..16 {
+            let Some(pipe) = &self.pipe else { break };
+            match read(pipe, &mut buffer)? {
+                Progress::Bytes(length) => self.keep(buffer.get(..length).unwrap_or_default()),
+                Progress::Later => break,
+                Progress::Over => self.pipe = None,
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, more: &[u8]) {
+        self.bytes.extend_from_slice(more);
+        if let Some(surplus) = self.bytes.len().checked_sub(SHOWN).filter(|surplus| *surplus > 0) {
+            self.bytes.drain(..surplus);
+            self.cut = true;
+        }
+    }
+
+    fn text(&self) -> String {
+        let text = String::from_utf8_lossy(&self.bytes);
+        format!("{}{}", if self.cut { "[...]" } else { "" }, text.trim_end())
+    }
+}
+
+fn strings(texts: &[String]) -> Result<Vec<CString>> {
+    texts.iter().map(|text| string(text.as_bytes())).collect()
+}
+
+fn string(bytes: &[u8]) -> Result<CString> {
+    CString::new(bytes)
+        .map_err(|_| Error::new(Kind::Invalid, format!("{:?} has a NUL in it", String::from_utf8_lossy(bytes))))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use std::path::PathBuf;
+
+    fn shell(script: &str) -> Hook {
+        Hook {
+            path: PathBuf::from("/bin/sh"),
+            args: vec!["sh".into(), "-c".into(), script.into()],
+            env: None,
+            timeout: None,
+        }
+    }
+
+    fn at<'a>(kind: HookKind, state: &'a str) -> Moment<'a> {
+        Moment { kind, state, default_env: None, directory: None, output: Output::default() }
+    }
+
+    fn fails(hooks: &[Hook], state: &str) -> String {
+        run(hooks, &at(HookKind::CreateRuntime, state)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn state_is_one_line_with_plain_slashes() {
+        let mut annotations = BTreeMap::new();
+        let mut state = OciState {
+            oci_version: OCI_VERSION,
+            id: "web",
+            status: "creating",
+            pid: 0,
+            bundle: "/run/b",
+            annotations: &annotations.clone(),
+        };
+        let bare = r#"{"ociVersion":"1.3.0","id":"web","status":"creating","bundle":"/run/b"}"#;
+        assert_eq!(state.to_json(), bare);
+        annotations.insert("a/b".into(), "<c>&".into());
+        state.pid = 7;
+        state.annotations = &annotations;
+        let full = r#"{"ociVersion":"1.3.0","id":"web","status":"creating","pid":7,"bundle":"/run/b","annotations":{"a/b":"<c>&"}}"#;
+        assert_eq!(state.to_json(), full);
+    }
+
+    #[test]
+    fn reads_its_state_and_fails_in_runcs_words() {
+        let ok = shell(r#"read line; [ "$line" = state ]"#);
+        run(std::slice::from_ref(&ok), &at(HookKind::Poststop, "state")).unwrap();
+        let message = fails(&[ok, shell("echo out; echo err >&2; exit 3")], "state");
+        assert_eq!(message, "error running createRuntime hook #1: exit status 3, stdout: out, stderr: err");
+    }
+
+    #[test]
+    fn state_larger_than_a_pipe() {
+        let state = "x".repeat(300_000);
+        run(&[shell("[ $(wc -c) = 300000 ]")], &at(HookKind::Prestart, &state)).unwrap();
+        // Neither one that does not read nor one that closes its input is a failure, or a standstill.
+        run(&[shell("exec <&-; exit 0"), shell("exit 0")], &at(HookKind::Prestart, &state)).unwrap();
+        // Much output while much input is pending.
+        run(&[shell("head -c 200000 /dev/zero; cat >/dev/null")], &at(HookKind::Prestart, &state)).unwrap();
+    }
+
+    #[test]
+    fn the_end_of_long_output_is_shown() {
+        let message = fails(&[shell("head -c 100000 /dev/zero | tr '\\0' x; echo last; exit 1")], "");
+        assert!(message.contains("stdout: [...]xxx") && message.contains("xxlast,"), "{message}");
+        assert!(message.len() < 2 * SHOWN, "{}", message.len());
+    }
+
+    #[test]
+    fn missing_program_names_the_call() {
+        let mut hook = shell("");
+        hook.path = "/nonexistent/hook".into();
+        let message = fails(&[hook], "");
+        assert_eq!(
+            message,
+            "error running createRuntime hook #0: execve(\"/nonexistent/hook\"): no such file or directory (ENOENT)"
+        );
+    }
+
+    #[test]
+    fn timeout_kills_the_group() {
+        let marker = std::env::temp_dir().join(format!("orlop-hook-{}", std::process::id()));
+        let mut hook = shell(&format!("(sleep 2; touch {}) & sleep 60", marker.display()));
+        hook.env = Some(vec!["PATH=/bin:/usr/bin".into()]);
+        hook.timeout = Some(1);
+        let begun = Instant::now();
+        let message = fails(&[hook], "");
+        assert!(message.contains("hook ran past specified timeout of 1.0s"), "{message}");
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(!marker.exists(), "the hook's child outlived it");
+    }
+
+    #[test]
+    fn a_child_in_the_background_does_not_keep_us() {
+        let begun = Instant::now();
+        let mut hook = shell("sleep 5 & exit 0");
+        hook.env = Some(vec!["PATH=/bin:/usr/bin".into()]);
+        run(&[hook], &at(HookKind::Poststart, "")).unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(4));
+    }
+
+    #[test]
+    fn gets_exactly_what_is_its_own() {
+        // Shells add PWD, SHLVL, _ and OLDPWD, so ask the kernel.
+        let environ = "tr '\\0' '\\n' </proc/$$/environ";
+        let message = fails(&[shell(&format!("{environ}; exit 1"))], "");
+        assert!(message.contains("stdout: , stderr: "), "{message}");
+        let mut hook = shell(&format!("{environ}; exit 1"));
+        hook.env = Some(vec!["A=b c".into()]);
+        let defaults = ["D=e".to_owned()];
+        let moment = Moment { default_env: Some(&defaults), ..at(HookKind::StartContainer, "") };
+        assert!(run(&[hook], &moment).unwrap_err().to_string().contains("stdout: A=b c, "));
+        assert!(
+            run(&[shell(&format!("{environ}; exit 1"))], &moment).unwrap_err().to_string().contains("stdout: D=e, ")
+        );
+    }
+
+    #[test]
+    fn clean_descriptors_signals_umask_and_directory() {
+        // One that is open and not close-on-exec, as a careless caller leaves it.
+        let leak = rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), 40).unwrap();
+        rustix::io::fcntl_setfd(&leak, rustix::io::FdFlags::empty()).unwrap();
+        sys::signal::ignore(libc::SIGUSR1);
+        let root = std::fs::File::open("/usr").unwrap();
+        let script = "ls /proc/$$/fd; umask; grep -E '^Sig(Blk|Ign)' /proc/self/status; pwd; exit 1";
+        let moment = Moment { directory: Some(root.as_fd()), ..at(HookKind::CreateRuntime, "") };
+        let message = run(&[shell(script)], &moment).unwrap_err().to_string();
+        let zero = "0000000000000000";
+        assert_eq!(
+            message.split_once("stdout: ").unwrap().1,
+            format!("0\n1\n2\n0022\nSigBlk:\t{zero}\nSigIgn:\t{zero}\n/usr, stderr: ")
+        );
+        drop(leak);
+    }
+
+    #[test]
+    fn output_goes_to_the_file_that_was_named() {
+        use std::io::{Read, Seek};
+        let path = std::env::temp_dir().join(format!("orlop-hook-output-{}", std::process::id()));
+        let mut file = std::fs::OpenOptions::new().read(true).append(true).create(true).open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let output = file.try_clone().unwrap();
+        let output = Output { stdout: Some(output.as_fd()), stderr: None };
+        let moment = Moment { output, ..at(HookKind::CreateRuntime, "") };
+        run(&[shell("echo one"), shell("echo two")], &moment).unwrap();
+        let mut text = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "one\ntwo\n");
+    }
 }

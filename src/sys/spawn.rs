@@ -165,3 +165,8 @@ pub fn own_process_group() -> Result<()> {
 pub fn fchdir(directory: BorrowedFd<'_>) -> Result<()> {
     rustix::process::fchdir(directory).map_err(refused!("fchdir", "{}", fd(&directory)))
 }
+
+/// The permissions that new files do not get. umask(2).
+pub fn set_umask(mask: u32) {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+}
