@@ -1,19 +1,164 @@
-//! The end of a container.
+//! The end of a container: its processes, its cgroup, its directory, and then the `poststop` hooks.
+//!
+//! Whoever made a container may have been killed at it (go-runc's shim sets a death signal), so everything here
+//! works on a half-made one: a directory without a record, a record without init, init without a program.
 
 use std::path::Path;
+use std::time::Duration;
 
-use crate::{Error, Result};
-
-/// Removes what a stopped container left; with `Force`, ends it first.
-pub fn delete(_root: &Path, _id: &str, _how: Deletion) -> Result<Vec<String>> {
-    Err(Error::unsupported("delete", "not built yet"))
-}
+use super::kill::KILL;
+use super::store::{Lock, StateDir, does_not_exist};
+use super::{Container, PATIENCE, Phase, Status};
+use crate::hooks::{self, HookKind, Moment, Output};
+use crate::sys::file::{self, CWD, Mode, OFlags};
+use crate::{Error, Kind, Result, error::Context};
 
 /// How a container is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deletion {
     /// Only a stopped or created one.
     Gentle,
-    /// Whatever it is doing.
+    /// Whatever it is doing; one that does not exist is fine.
     Force,
+}
+
+/// How long `Force` waits for a command at work on a container whose processes it has killed. Then it goes on:
+/// that command finds the directory gone and gives up.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Milliseconds that init has to end after SIGKILL, as in runc.
+const DYING: u32 = 10_000;
+
+/// Removes a container with all it left. Returns what went wrong with its `poststop` hooks: that stops nothing
+/// (runtime.md#lifecycle, step 13).
+///
+/// # Errors
+/// `container does not exist` ([`Kind::NotFound`]), except with [`Deletion::Force`];
+/// `cannot delete container X that is not stopped: running` ([`Kind::WrongState`]).
+pub fn delete(root: &Path, id: &str, how: Deletion) -> Result<Vec<String>> {
+    match (delete_found(root, id, how), how) {
+        // Also where another command was faster.
+        (Err(error), Deletion::Force) if error.kind() == Kind::NotFound => Ok(Vec::new()),
+        (done, _) => done,
+    }
+}
+
+fn delete_found(root: &Path, id: &str, how: Deletion) -> Result<Vec<String>> {
+    let dir = StateDir::open(root, id)?;
+    let Some(record) = dir.read_record()? else { return delete_without_record(root, dir, how) };
+    let mut container = Container { dir, record };
+    let _lock = match how {
+        Deletion::Gentle => {
+            let lock = container.dir.lock(PATIENCE)?;
+            container.refresh()?;
+            container.may_be_deleted()?;
+            Some(lock)
+        }
+        Deletion::Force => {
+            // Before the lock, which a hanging `create` would hold for ever.
+            container.end_processes()?;
+            let lock = lock_if_possible(&container.dir)?;
+            container.refresh()?;
+            lock
+        }
+    };
+    container.end_processes()?;
+    container.remove()
+}
+
+/// What is left of a `create` that was killed before its first record: nothing but the directory.
+fn delete_without_record(root: &Path, dir: StateDir, how: Deletion) -> Result<Vec<String>> {
+    let lock = match how {
+        Deletion::Gentle => Some(dir.lock(Duration::ZERO).map_err(|_at_work_or_gone| does_not_exist())?),
+        Deletion::Force => lock_if_possible(&dir)?,
+    };
+    if dir.read_record()?.is_some() {
+        // Its maker lived after all.
+        drop(lock);
+        return delete_found(root, dir.id(), how);
+    }
+    dir.remove()?;
+    Err(does_not_exist())
+}
+
+fn lock_if_possible(dir: &StateDir) -> Result<Option<Lock>> {
+    match dir.lock(GRACE) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(error) if error.kind() == Kind::WrongState => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl Container {
+    fn may_be_deleted(&self) -> Result<()> {
+        match self.status()? {
+            Status::Created | Status::Stopped => Ok(()),
+            status => {
+                let id = self.id();
+                let sentence = format!("cannot delete container {id} that is not stopped: {status}");
+                Err(Error::new(Kind::WrongState, sentence))
+            }
+        }
+    }
+
+    /// Kills what lives in the container, and waits until init has ended.
+    fn end_processes(&self) -> Result<()> {
+        let init = self.init()?;
+        if let Some(init) = &init {
+            init.signal(KILL).doing("kill the container's init")?;
+        }
+        // A pid namespace of its own ends with init; one that is shared does not, and a half-made container may
+        // have processes that are not yet in it.
+        let may_leave_others = !self.record.private_pid_namespace || self.record.phase == Phase::Creating;
+        if may_leave_others && let Some(cgroup) = self.cgroup()? {
+            cgroup.kill().doing("kill all processes of the container")?;
+        }
+        let Some(init) = init else { return Ok(()) };
+        self.thaw_to_die()?;
+        if init.wait_for_end(Some(DYING))? {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Other, "container init still running"))
+    }
+
+    fn remove(self) -> Result<Vec<String>> {
+        // Read before the directory goes, run after it has gone (config.md#poststop).
+        let poststop = self.poststop();
+        if let Some(cgroup) = self.cgroup()? {
+            cgroup.remove().doing("unable to remove container's cgroup")?;
+        }
+        self.dir.remove()?;
+        Ok(poststop.map_or_else(|error| vec![error.to_string()], |poststop| poststop.run(&self)))
+    }
+
+    fn poststop(&self) -> Result<Poststop> {
+        if self.record.phase == Phase::Creating && !self.record.poststop_armed {
+            return Ok(Poststop::default());
+        }
+        Err(Error::unsupported("hooks.poststop", "not built yet"))
+    }
+}
+
+#[derive(Default)]
+struct Poststop {
+    state: String,
+    hooks: Vec<specconv::Hook>,
+}
+
+impl Poststop {
+    /// Runs every hook, also after one that failed. Returns the failures.
+    fn run(&self, container: &Container) -> Vec<String> {
+        let bundle = &container.record.bundle;
+        // A bundle that is gone already is no reason to run none.
+        let directory = file::openat(CWD, bundle, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).ok();
+        let moment = Moment {
+            kind: HookKind::Poststop,
+            state: &self.state,
+            default_env: None,
+            directory: directory.as_ref().map(std::os::fd::AsFd::as_fd),
+            output: Output::default(),
+        };
+        let failed = |hook| hooks::run(std::slice::from_ref(hook), &moment).err().map(|error| error.to_string());
+        self.hooks.iter().filter_map(failed).collect()
+    }
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,7 @@ mod start;
 pub mod store;
 pub mod timestamp;
 
+pub use crate::cgroup::Driver;
 pub use create::create;
 pub use delete::{Deletion, delete};
 pub use kill::Whom;
@@ -27,6 +29,8 @@ pub use process::{Process, start_time};
 pub use record::{Phase, Record};
 pub use store::StateDir;
 
+use crate::cgroup::Cgroup;
+use crate::error::Context;
 use crate::{Error, Kind, Result};
 
 /// What the command line says about a container to be made.
@@ -60,18 +64,6 @@ pub struct Request {
     pub detach: bool,
     /// What the kernel log and the messages say more of.
     pub debug: bool,
-}
-
-/// Who makes the cgroup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Driver {
-    /// Directories made by orlop.
-    #[default]
-    Cgroupfs,
-    /// A transient scope of systemd.
-    Systemd,
-    /// No cgroup at all.
-    Disabled,
 }
 
 /// Whether errors of cgroups are tolerated.
@@ -310,8 +302,19 @@ impl Container {
         })
     }
 
+    /// The container's cgroup; `None` where it has none of its own.
+    pub fn cgroup(&self) -> Result<Option<Cgroup>> {
+        match &self.record.cgroup {
+            // Without a directory of its own the container sits in ours: nothing there may be stopped or killed.
+            Some(saved) if !saved.paths.is_empty() => {
+                Ok(Some(Cgroup::open(saved).doing("open the container's cgroup")?))
+            }
+            _ => Ok(None),
+        }
+    }
+
     fn is_frozen(&self) -> Result<bool> {
-        Ok(false)
+        self.cgroup()?.map_or(Ok(false), |cgroup| cgroup.is_frozen())
     }
 
     /// Stops every process of the container in its tracks.
@@ -319,7 +322,11 @@ impl Container {
     /// # Errors
     /// `container not running` ([`Kind::NotRunning`]) unless it is created or running.
     pub fn pause(&self) -> Result<()> {
-        Err(Error::unsupported("pause", "not built yet"))
+        let _lock = self.dir.lock(PATIENCE)?;
+        if !matches!(self.status()?, Status::Created | Status::Running) {
+            return Err(not_running());
+        }
+        self.own_cgroup("paused")?.freeze().doing("pause the container")
     }
 
     /// Lets a paused container go on.
@@ -327,13 +334,30 @@ impl Container {
     /// # Errors
     /// `container not paused` ([`Kind::WrongState`]).
     pub fn resume(&self) -> Result<()> {
-        Err(Error::unsupported("resume", "not built yet"))
+        let _lock = self.dir.lock(PATIENCE)?;
+        if self.status()? != Status::Paused {
+            return Err(Error::new(Kind::WrongState, "container not paused"));
+        }
+        self.own_cgroup("resumed")?.thaw().doing("resume the container")
     }
 
     /// Ids, on the host, of the processes in the container's cgroup and those below it.
     pub fn processes(&self) -> Result<Vec<i32>> {
-        Err(Error::unsupported("ps", "not built yet"))
+        self.own_cgroup("listed")?.pids().doing("list the container's processes")
     }
+
+    fn own_cgroup(&self, done: &str) -> Result<Cgroup> {
+        let none = || format!("the container's processes cannot be {done}: it has no cgroup of its own");
+        self.cgroup()?.ok_or_else(|| Error::new(Kind::Unsupported, none()))
+    }
+}
+
+/// How long a command waits for another one that is at work on the same container.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The error for a container without a living init.
+pub fn not_running() -> Error {
+    Error::new(Kind::NotRunning, "container not running")
 }
 
 /// Every container under a root, in the order of their ids, and why some could not be read.

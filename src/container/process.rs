@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::sys::{Errno, pidfd};
+use crate::sys::{Errno, process as sys};
 use crate::{Result, error::Context};
 
 /// A process that was alive, and the one meant, when the handle was made.
@@ -18,6 +18,14 @@ impl Process {
         Process { pid, pidfd }
     }
 
+    /// Whoever has this id now.
+    pub fn open(pid: i32) -> Option<Self> {
+        if pid <= 0 {
+            return None;
+        }
+        sys::pidfd_open(pid).ok().map(|pidfd| Process { pid, pidfd })
+    }
+
     /// The process with this id that was started then; `None` where it has ended, also where another process has its
     /// number now.
     pub fn find(pid: i32, start: u64) -> Result<Option<Self>> {
@@ -25,7 +33,7 @@ impl Process {
             return Ok(None);
         }
         // The handle comes first: what the start time is read from then is the process behind the handle, or gone.
-        let pidfd = match pidfd::pidfd_open(pid) {
+        let pidfd = match sys::pidfd_open(pid) {
             Ok(pidfd) => pidfd,
             // EINVAL: the number is now that of a thread.
             Err(refused) if matches!(refused.errno, Errno::ESRCH | Errno::EINVAL) => return Ok(None),
@@ -46,16 +54,16 @@ impl Process {
 
     /// Sends a signal by number; `false` where the process has ended.
     pub fn signal(&self, number: i32) -> Result<bool> {
-        match pidfd::pidfd_send_signal(&self.pidfd, number) {
+        match sys::pidfd_send_signal(self.pidfd.as_fd(), number) {
             Ok(()) => Ok(true),
             Err(refused) if refused.errno == Errno::ESRCH => Ok(false),
             Err(refused) => Err(refused.into()),
         }
     }
 
-    /// Waits until it has ended, at most this long; `false` where it still lives.
-    pub fn wait_for_end(&self, milliseconds: i64) -> Result<bool> {
-        Ok(pidfd::wait_for_end(&self.pidfd, milliseconds)?)
+    /// Waits until it has ended, at most this many milliseconds (`None`: for ever); `false` where it still lives.
+    pub fn wait_for_end(&self, milliseconds: Option<u32>) -> Result<bool> {
+        Ok(sys::poll_in(&[self.pidfd.as_fd()], milliseconds)?.contains(&true))
     }
 }
 
@@ -108,9 +116,9 @@ mod tests {
     fn an_ended_process_is_not_found_and_not_signalled() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        let pidfd = pidfd::pidfd_open(pid).unwrap();
+        let pidfd = sys::pidfd_open(pid).unwrap();
         let process = Process::new(pid, pidfd);
-        assert!(process.wait_for_end(5000).unwrap());
+        assert!(process.wait_for_end(Some(5000)).unwrap());
         assert_eq!(start_time(pid), None);
         child.wait().unwrap();
         assert!(!process.signal(0).unwrap());

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Saved;
+
 /// The version of this layout; a record of a later one is refused, not guessed at.
 pub const LAYOUT: u32 = 1;
 
@@ -42,7 +44,7 @@ pub struct Record {
     pub phase: Phase,
     /// Where the cgroup is and who made it; `None` where the container has none.
     #[serde(default)]
-    pub cgroup: Option<SavedCgroup>,
+    pub cgroup: Option<Saved>,
     /// Whether init has a pid namespace of its own: when init ends, everything in it ends.
     pub private_pid_namespace: bool,
     /// Whether hooks have begun, so that the `poststop` hooks must run at the end (runtime.md#lifecycle).
@@ -51,8 +53,35 @@ pub struct Record {
     pub owner: u32,
 }
 
-/// What the record keeps of the cgroup. A placeholder until the cgroup module brings its own type.
-pub type SavedCgroup = BTreeMap<String, String>;
+impl Record {
+    /// Notes where the cgroup is, also under runc's key.
+    pub fn set_cgroup(&mut self, saved: Saved) {
+        self.cgroup_paths = saved.paths.clone();
+        self.cgroup = Some(saved);
+    }
+
+    /// Notes which process init is, also under runc's key for its namespaces.
+    pub fn set_init(&mut self, pid: i32, start: u64) {
+        self.init_process_pid = pid;
+        self.init_process_start = start;
+        self.namespace_paths = NAMESPACES
+            .into_iter()
+            .map(|(key, file)| (key.to_owned(), PathBuf::from(format!("/proc/{pid}/ns/{file}"))))
+            .collect();
+    }
+}
+
+/// Runc's name of each kind of namespace, and its file in /proc/PID/ns.
+const NAMESPACES: [(&str, &str); 8] = [
+    ("NEWCGROUP", "cgroup"),
+    ("NEWIPC", "ipc"),
+    ("NEWNET", "net"),
+    ("NEWNS", "mnt"),
+    ("NEWPID", "pid"),
+    ("NEWTIME", "time"),
+    ("NEWUSER", "user"),
+    ("NEWUTS", "uts"),
+];
 
 /// How far creation has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,8 +105,8 @@ pub(crate) mod tests {
             init_process_start: 123_456,
             created: "2026-11-21T23:40:00.5Z".into(),
             rootless: false,
-            cgroup_paths: BTreeMap::from([("memory".into(), "/sys/fs/cgroup/memory/web".into())]),
-            namespace_paths: BTreeMap::from([("NEWPID".into(), "/proc/4711/ns/pid".into())]),
+            cgroup_paths: BTreeMap::new(),
+            namespace_paths: BTreeMap::new(),
             external_descriptors: vec!["/dev/null".into(), "pipe:[1]".into(), "pipe:[2]".into()],
             layout: LAYOUT,
             bundle: "/b".into(),
@@ -98,7 +127,13 @@ pub(crate) mod tests {
 
     #[test]
     fn has_the_keys_that_others_read_in_runcs() {
-        let value = serde_json::to_value(example()).unwrap();
+        let mut record = example();
+        record.set_cgroup(Saved {
+            paths: BTreeMap::from([("memory".into(), "/sys/fs/cgroup/memory/web".into())]),
+            ..Saved::default()
+        });
+        record.set_init(4711, 123_456);
+        let value = serde_json::to_value(record).unwrap();
         assert_eq!(value["init_process_pid"], 4711);
         assert_eq!(value["init_process_start"], 123_456);
         assert_eq!(value["cgroup_paths"]["memory"], "/sys/fs/cgroup/memory/web");

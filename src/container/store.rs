@@ -5,14 +5,14 @@
 //! changed by renaming a finished file over the old one, so a reader that takes no lock sees one state or the other.
 
 use std::ffi::OsString;
-use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::record::{LAYOUT, Record};
 use crate::sys::Errno;
-use crate::sys::directory::{self as sys, CWD, Flock};
+use crate::sys::file::{self, AtFlags, CWD, FileType, Mode, OFlags};
+use crate::sys::lock::{self, Flock};
 use crate::{Error, Kind, Result, error::Context};
 
 /// Longest id, in bytes: it must be the name of a directory, and leave room in a cgroup's name.
@@ -43,7 +43,7 @@ pub struct Lock(OwnedFd);
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        let _closing_unlocks_too = sys::unlock(&self.0);
+        let _closing_unlocks_too = lock::unlock(self.0.as_fd());
     }
 }
 
@@ -73,10 +73,10 @@ impl StateDir {
     pub fn create(root: &Path, id: &str) -> Result<Self> {
         check_id(id)?;
         let path = root.join(id);
-        let mut made = sys::mkdirat(CWD, &path, 0o711);
+        let mut made = file::mkdirat(CWD, &path, Mode::from_raw_mode(0o711));
         if made.as_ref().is_err_and(|refused| refused.errno == Errno::ENOENT) {
             make_root(root)?;
-            made = sys::mkdirat(CWD, &path, 0o711);
+            made = file::mkdirat(CWD, &path, Mode::from_raw_mode(0o711));
         }
         match made {
             Ok(()) => {}
@@ -85,9 +85,9 @@ impl StateDir {
             }
             Err(refused) => return Err(refused).doing("make the state directory"),
         }
-        let dir = sys::open_directory(CWD, &path).doing("open the state directory")?;
+        let dir = open_directory(CWD, &path).doing("open the state directory")?;
         // The umask must not take the search permission that init, as the container's root, may need.
-        sys::fchmod(&dir, 0o711).doing("make the state directory")?;
+        file::fchmod(dir.as_fd(), Mode::from_raw_mode(0o711)).doing("make the state directory")?;
         Ok(StateDir { dir, path, id: id.to_owned() })
     }
 
@@ -98,7 +98,7 @@ impl StateDir {
     pub fn open(root: &Path, id: &str) -> Result<Self> {
         check_id(id)?;
         let path = root.join(id);
-        match sys::open_directory(CWD, &path) {
+        match open_directory(CWD, &path) {
             Ok(dir) => Ok(StateDir { dir, path, id: id.to_owned() }),
             Err(refused) if matches!(refused.errno, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
                 Err(does_not_exist())
@@ -129,11 +129,10 @@ impl StateDir {
     /// else is still at work when the time is over.
     pub fn lock(&self, at_most: Duration) -> Result<Lock> {
         // An open file of its own: two locks on one handle would not exclude each other.
-        let file = sys::open_directory(&self.dir, ".").map_err(Error::from);
-        let file = file.map_err(|error| if error.errno() == Some(Errno::ENOENT) { does_not_exist() } else { error })?;
+        let file = self.open_again()?;
         let end = Instant::now() + at_most;
         let mut pause = Duration::from_micros(200);
-        while !sys::try_flock(&file, Flock::Alone).doing("lock the container")? {
+        while !lock::try_flock(file.as_fd(), Flock::Alone).doing("lock the container")? {
             if Instant::now() >= end {
                 return Err(Error::new(Kind::WrongState, "another command is at work on this container"));
             }
@@ -149,26 +148,22 @@ impl StateDir {
 
     /// Whether somebody holds the lock right now: for a container that is still being made, whether its maker lives.
     pub fn is_locked(&self) -> Result<bool> {
-        let file = match sys::open_directory(&self.dir, ".") {
-            Ok(file) => file,
-            Err(refused) if refused.errno == Errno::ENOENT => return Err(does_not_exist()),
-            Err(refused) => return Err(refused.into()),
-        };
-        let free = sys::try_flock(&file, Flock::Shared).doing("look at the container's lock")?;
+        let file = self.open_again()?;
+        let free = lock::try_flock(file.as_fd(), Flock::Shared).doing("look at the container's lock")?;
         if free {
-            sys::unlock(&file).doing("look at the container's lock")?;
+            lock::unlock(file.as_fd()).doing("look at the container's lock")?;
         }
         Ok(!free)
     }
 
     /// Whether the directory still has its name.
     pub fn is_there(&self) -> Result<bool> {
-        Ok(sys::owner_and_links(&self.dir)?.1 > 0)
+        Ok(file::fstat(self.dirfd())?.st_nlink > 0)
     }
 
     /// Who owns the directory, and so the container.
     pub fn owner(&self) -> Result<u32> {
-        Ok(sys::owner_and_links(&self.dir)?.0)
+        Ok(file::fstat(self.dirfd())?.st_uid)
     }
 
     /// Replaces the record as a whole.
@@ -205,24 +200,36 @@ impl StateDir {
 
     /// Makes the FIFO at which init waits (mode 0622: who starts the container may be somebody else than init).
     pub fn make_fifo(&self) -> Result<()> {
-        sys::mkfifoat(&self.dir, FIFO, 0o622).doing("make the start FIFO")?;
-        // The umask has taken bits from the mode.
-        sys::fchmodat(&self.dir, FIFO, 0o622).doing("make the start FIFO")
+        let (fifo, mode) = (Path::new(FIFO), Mode::from_raw_mode(0o622));
+        file::mknodat(self.dirfd(), fifo, FileType::Fifo, mode, (0, 0)).doing("make the start FIFO")?;
+        // The umask has taken bits from the mode. Nobody else can have put a link here: the directory is ours alone.
+        file::fchmodat(self.dirfd(), fifo, mode).doing("make the start FIFO")
     }
 
-    /// Opens the FIFO with these `O_*` flags; ENXIO means that nobody is at its other end.
-    pub fn open_fifo(&self, flags: i32) -> Result<OwnedFd> {
-        Ok(sys::open_entry_with(&self.dir, FIFO, flags)?)
+    /// Opens the FIFO; with WRONLY and NONBLOCK, ENXIO means that nobody is at its other end.
+    ///
+    /// # Errors
+    /// Also for anything but a FIFO of that name.
+    pub fn open_fifo(&self, flags: OFlags) -> Result<OwnedFd> {
+        let fifo = file::openat(self.dirfd(), Path::new(FIFO), flags | OFlags::NOFOLLOW, Mode::empty())?;
+        if FileType::from_raw_mode(file::fstat(fifo.as_fd())?.st_mode) != FileType::Fifo {
+            return Err(Error::new(Kind::Other, "exec.fifo is not the FIFO that orlop made"));
+        }
+        Ok(fifo)
     }
 
     /// Whether the FIFO is there: the container was created and not started.
     pub fn has_fifo(&self) -> Result<bool> {
-        Ok(sys::has_entry(&self.dir, FIFO)?)
+        match file::fstatat(self.dirfd(), Path::new(FIFO)) {
+            Ok(_) => Ok(true),
+            Err(refused) if refused.errno == Errno::ENOENT => Ok(false),
+            Err(refused) => Err(refused.into()),
+        }
     }
 
     /// Takes the FIFO away: the container has been started. Its absence is fine.
     pub fn remove_fifo(&self) -> Result<()> {
-        gone(sys::unlinkat(&self.dir, FIFO)).doing("remove the start FIFO")
+        gone(unlink(self.dirfd(), FIFO.as_ref())).doing("remove the start FIFO")
     }
 
     /// Removes the directory and all that is in it, links as links. What is gone already is fine.
@@ -231,50 +238,60 @@ impl StateDir {
             return Ok(());
         }
         empty(self.dir.as_fd()).doing("remove the state directory")?;
-        gone(sys::rmdirat(CWD, &self.path)).doing("remove the state directory")
+        gone(file::unlinkat(CWD, &self.path, AtFlags::REMOVEDIR)).doing("remove the state directory")
+    }
+
+    fn open_again(&self) -> Result<OwnedFd> {
+        match open_directory(self.dirfd(), Path::new(".")) {
+            Ok(file) => Ok(file),
+            Err(refused) if refused.errno == Errno::ENOENT => Err(does_not_exist()),
+            Err(refused) => Err(refused).doing("open the state directory"),
+        }
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let draft = format!(".{name}.{}", std::process::id());
-        let mut file = match sys::create_entry(&self.dir, &draft, 0o600) {
+        let draft = PathBuf::from(format!(".{name}.{}", std::process::id()));
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let open = || file::openat(self.dirfd(), &draft, flags, Mode::from_raw_mode(0o600));
+        let new = match open() {
             Err(refused) if refused.errno == Errno::EEXIST => {
                 // Left behind by a process of our number that was killed.
-                sys::unlinkat(&self.dir, &draft)?;
-                sys::create_entry(&self.dir, &draft, 0o600)?
+                unlink(self.dirfd(), &draft)?;
+                open()?
             }
             other => other?,
         };
-        let written = file.write_all(bytes).map_err(crate::sys::refused!("write", "{draft}"));
-        let done = written.and_then(|()| sys::renameat(&self.dir, &draft, name));
+        let done = file::write_all(new, bytes).and_then(|()| file::renameat(self.dirfd(), &draft, Path::new(name)));
         if done.is_err() {
-            let _best_effort = sys::unlinkat(&self.dir, &draft);
+            let _best_effort = unlink(self.dirfd(), &draft);
         }
         Ok(done?)
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let file = match sys::open_entry(&self.dir, name) {
-            Ok(file) => file,
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let found = match file::openat(self.dirfd(), Path::new(name), flags, Mode::empty()) {
+            Ok(found) => found,
             Err(refused) if refused.errno == Errno::ENOENT => return Ok(None),
             Err(refused) => return Err(refused.into()),
         };
-        let about = file.metadata().map_err(crate::sys::refused!("fstat", "{name}"))?;
-        if !about.is_file() || about.len() > LARGEST_FILE {
+        let about = file::fstat(found.as_fd())?;
+        let small = u64::try_from(about.st_size).is_ok_and(|size| size <= LARGEST_FILE);
+        if FileType::from_raw_mode(about.st_mode) != FileType::RegularFile || !small {
             return Err(Error::new(Kind::Other, format!("{name} is not a file that orlop wrote")));
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0) + 1);
-        file.take(LARGEST_FILE).read_to_end(&mut bytes).map_err(crate::sys::refused!("read", "{name}"))?;
-        Ok(Some(bytes))
+        Ok(Some(file::read_all(found, LARGEST_FILE)?))
     }
 }
 
 /// The ids under a root that may be containers, in the order of their names. A root that is missing has none.
 pub fn ids(root: &Path) -> Result<Vec<String>> {
     // The root itself may be a link: whoever names it has chosen it.
-    let dir = sys::open_directory(CWD, root.join("."))?;
-    let mut ids: Vec<String> = sys::entries(&dir)?
+    let dir = open_directory(CWD, &root.join("."))?;
+    let mut ids: Vec<String> = file::getdents(dir.as_fd())?
         .into_iter()
-        .filter_map(|(name, is_directory)| is_directory.then_some(name).map(OsString::into_string)?.ok())
+        .filter(|(_, kind)| matches!(kind, FileType::Directory | FileType::Unknown))
+        .filter_map(|(name, _)| OsString::into_string(name).ok())
         .filter(|name| check_id(name).is_ok())
         .collect();
     ids.sort();
@@ -282,24 +299,33 @@ pub fn ids(root: &Path) -> Result<Vec<String>> {
 }
 
 fn make_root(root: &Path) -> Result<()> {
-    if let Some(above) = root.parent().filter(|above| !above.as_os_str().is_empty()) {
-        match sys::open_directory(CWD, above) {
-            Err(refused) if refused.errno == Errno::ENOENT => make_root(above)?,
-            _ => {}
-        }
+    if let Some(above) = root.parent().filter(|above| !above.as_os_str().is_empty())
+        && !above.exists()
+    {
+        make_root(above)?;
     }
-    match sys::mkdirat(CWD, root, 0o700) {
+    match file::mkdirat(CWD, root, Mode::from_raw_mode(0o700)) {
         Err(refused) if refused.errno != Errno::EEXIST => Err(refused).doing("make the root of the state directories"),
         _ => Ok(()),
     }
 }
 
+/// Opens a directory to list and lock; the last component of the path must be no link.
+fn open_directory(dir: BorrowedFd<'_>, path: &Path) -> crate::sys::Result<OwnedFd> {
+    file::openat(dir, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
+}
+
+fn unlink(dir: BorrowedFd<'_>, name: &Path) -> crate::sys::Result<()> {
+    file::unlinkat(dir, name, AtFlags::empty())
+}
+
 fn empty(dir: BorrowedFd<'_>) -> Result<()> {
-    for (name, _) in sys::entries(dir)? {
-        match sys::unlinkat(dir, &name) {
+    for (name, _) in file::getdents(dir)? {
+        let name = Path::new(&name);
+        match unlink(dir, name) {
             Err(refused) if refused.errno == Errno::EISDIR => {
-                empty(sys::open_directory(dir, &name)?.as_fd())?;
-                gone(sys::rmdirat(dir, &name))?;
+                empty(open_directory(dir, name)?.as_fd())?;
+                gone(file::unlinkat(dir, name, AtFlags::REMOVEDIR))?;
             }
             done => gone(done)?,
         }
@@ -371,11 +397,11 @@ mod tests {
         assert!(!dir.has_fifo().unwrap());
         dir.make_fifo().unwrap();
         assert!(dir.has_fifo().unwrap());
-        assert_eq!(dir.open_fifo(libc::O_WRONLY | libc::O_NONBLOCK).unwrap_err().errno(), Some(Errno::ENXIO));
+        assert_eq!(dir.open_fifo(OFlags::WRONLY | OFlags::NONBLOCK).unwrap_err().errno(), Some(Errno::ENXIO));
         dir.remove_fifo().unwrap();
         dir.remove_fifo().unwrap();
         assert!(!dir.has_fifo().unwrap());
-        let names: Vec<_> = sys::entries(dir.dirfd()).unwrap();
+        let names = file::getdents(dir.dirfd()).unwrap();
         assert_eq!(names.len(), 2, "no drafts stay: {names:?}");
     }
 
@@ -413,7 +439,7 @@ mod tests {
     fn a_fifo_in_place_of_the_record_does_not_hang() {
         let root = Root::new("fifo");
         let dir = StateDir::create(&root.0, "web").unwrap();
-        sys::mkfifoat(dir.dirfd(), RECORD, 0o600).unwrap();
+        file::mknodat(dir.dirfd(), RECORD.as_ref(), FileType::Fifo, Mode::from_raw_mode(0o600), (0, 0)).unwrap();
         assert!(dir.read_record().is_err());
     }
 }

@@ -77,6 +77,13 @@ pub fn unlinkat(dir: BorrowedFd<'_>, name: &Path, flags: AtFlags) -> Result<()> 
     rustix::fs::unlinkat(dir, name, flags).map_err(refused!("unlinkat", "{}, {name:?}, {flags:?}", fd(&dir)))
 }
 
+/// Gives an entry of `dir` another name in it, replacing what has that name.
+///
+/// renameat(2).
+pub fn renameat(dir: BorrowedFd<'_>, from: &Path, to: &Path) -> Result<()> {
+    rustix::fs::renameat(dir, from, dir, to).map_err(refused!("renameat", "{}, {from:?}, {to:?}", fd(&dir)))
+}
+
 /// What the handle is about.
 ///
 /// fstat(2); on O_PATH handles since Linux 3.6.
