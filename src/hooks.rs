@@ -13,8 +13,9 @@ use crate::compat::close_range;
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys;
 use crate::sys::descriptor::{Progress, Watch, pipe, poll, read, set_nonblocking, write};
+use crate::sys::file::{Mode, fchdir, umask};
 use crate::sys::process::{Child, Ended, pidfd_send_signal, waitid};
-use crate::sys::spawn::{Program, fchdir, own_process_group, set_umask, spawn};
+use crate::sys::spawn::{Program, own_process_group, spawn};
 
 /// The version of the specification that our states name.
 pub const OCI_VERSION: &str = "1.3.0";
@@ -166,7 +167,7 @@ impl Running {
             if let Some(directory) = moment.directory {
                 fchdir(directory)?;
             }
-            set_umask(0o022);
+            umask(Mode::from_raw_mode(0o022));
             close_range::cloexec_from(3)?;
             sys::signal::reset_all();
             Ok(())

@@ -23,6 +23,7 @@ pub mod mount;
 pub mod namespace;
 pub mod pattern;
 pub mod process;
+pub mod pty;
 pub mod sched;
 pub mod signal;
 pub mod socket;

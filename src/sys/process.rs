@@ -208,3 +208,20 @@ impl AsFd for Child {
         self.pidfd.as_fd()
     }
 }
+
+/// Reaps any one child that has ended; never blocks. waitpid(2) with -1 and WNOHANG.
+///
+/// For a subreaper, whose children are not only those it bore itself.
+pub fn reap_any() -> Result<Option<(Pid, Ended)>> {
+    match rustix::io::retry_on_intr(|| rustix::process::wait(rustix::process::WaitOptions::NOHANG)) {
+        Ok(Some((pid, status))) => {
+            let ended = match status.terminating_signal() {
+                Some(signal) => Ended::Killed(signal),
+                None => Ended::Exited(status.exit_status().unwrap_or_default()),
+            };
+            Ok(Some((pid.as_raw_nonzero().get(), ended)))
+        }
+        Ok(None) | Err(rustix::io::Errno::CHILD) => Ok(None),
+        Err(errno) => Err(refused!("waitpid", "-1, WNOHANG")(errno)),
+    }
+}

@@ -160,13 +160,3 @@ pub fn unsetenv(name: &str) {
 pub fn own_process_group() -> Result<()> {
     rustix::process::setpgid(None, None).map_err(refused!("setpgid", "0, 0"))
 }
-
-/// Changes the working directory to that behind `directory`. fchdir(2).
-pub fn fchdir(directory: BorrowedFd<'_>) -> Result<()> {
-    rustix::process::fchdir(directory).map_err(refused!("fchdir", "{}", fd(&directory)))
-}
-
-/// The permissions that new files do not get. umask(2).
-pub fn set_umask(mask: u32) {
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
-}
