@@ -16,13 +16,13 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::fmt::Write as _;
-use std::os::fd::AsFd;
 use std::path::Path;
 
 use specconv::Capabilities;
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::credential::{self, CapSets};
+use crate::sys::file::{self, FileType, Mode};
 use crate::sys::{Errno, Refused, exec};
 
 /// Who the program is.
@@ -55,6 +55,42 @@ pub enum Groups {
     Denied,
 }
 
+impl Groups {
+    /// Decides what becomes of the groups. `denied`: the user namespace we shall be in forbids setgroups.
+    ///
+    /// # Errors
+    /// Groups that were asked for and cannot be had, in runc's words.
+    pub fn decide(additional: &[u32], keep: Kept, setgroups: Setgroups) -> Result<Self> {
+        match (setgroups, keep) {
+            (Setgroups::Allowed, Kept::No) => Ok(Groups::Set(additional.to_vec())),
+            (Setgroups::Denied, _) if !additional.is_empty() => Err(Error::unsupported(
+                "process.user.additionalGids",
+                "cannot set any additional groups in a rootless container: its user namespace forbids setgroups",
+            )),
+            (Setgroups::Denied, _) => Ok(Groups::Denied),
+            (Setgroups::Allowed, Kept::Yes) => Ok(Groups::Keep),
+        }
+    }
+}
+
+/// Whether the annotation `run.oci.keep_original_groups` asks for the caller's groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
+}
+
+/// What the user namespace of the container says of setgroups(2) (user_namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Setgroups {
+    /// It may be called.
+    Allowed,
+    /// It may not: the maps were written without privilege.
+    Denied,
+}
+
 /// Gives the container a session keyring of its own (keyrings(7)), so that the caller's keys are out of reach.
 ///
 /// Joins the keyring of that name, or makes it: `exec` thereby finds the one that init made. A kernel without
@@ -78,7 +114,10 @@ pub fn join_session_keyring(plan: &Plan) -> Result<()> {
                  --no-new-keyring does without)",
             );
         }
-        other => other.doing("create session keyring")?,
+        // Already in it, as when our caller is a process of this very container.
+        Ok(None) => return Ok(()),
+        Ok(Some(key)) => key,
+        Err(refused) => return Err(refused).doing("create session keyring"),
     };
     let description = credential::keyctl_describe(key).doing("read permissions of session keyring")?;
     let permissions = permissions_of(&description)
@@ -97,7 +136,7 @@ fn permissions_of(description: &str) -> Option<u32> {
 /// Sets the file mode creation mask, where the plan has one.
 pub fn set_umask(plan: &Plan) {
     if let Some(mask) = plan.umask {
-        credential::umask(mask);
+        file::umask(Mode::from_raw_mode(mask));
     }
 }
 
@@ -336,8 +375,8 @@ fn verify_cwd(cwd: &Path) -> Result<()> {
 /// closed descriptor is none of ours, and as in runc a refusal leaves the stream as it is: EPERM (its owner is
 /// not mapped), EINVAL (its group is not mapped), EROFS (a read-only devpts).
 pub fn own_stdio(uid: u32) -> Result<()> {
-    for stream in [rustix::stdio::stdin().as_fd(), rustix::stdio::stdout().as_fd(), rustix::stdio::stderr().as_fd()] {
-        let Ok(stat) = rustix::fs::fstat(stream) else { continue };
+    for stream in file::stdio() {
+        let Ok(stat) = file::fstat(stream) else { continue };
         if stat.st_uid == uid || !made_for_one_container(stat.st_mode, stat.st_rdev) {
             continue;
         }
@@ -351,9 +390,319 @@ pub fn own_stdio(uid: u32) -> Result<()> {
 
 /// Pipes, sockets, and the majors of Unix98 pseudo-terminals (Documentation/admin-guide/devices.txt).
 fn made_for_one_container(mode: u32, device: u64) -> bool {
-    match rustix::fs::FileType::from_raw_mode(mode) {
-        rustix::fs::FileType::Fifo | rustix::fs::FileType::Socket => true,
-        rustix::fs::FileType::CharacterDevice => (136..=143).contains(&rustix::fs::major(device)),
+    match FileType::from_raw_mode(mode) {
+        FileType::Fifo | FileType::Socket => true,
+        FileType::CharacterDevice => (136..=143).contains(&file::major(device)),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    const CHOWN: u64 = 1;
+    const KILL: u64 = 1 << 5;
+    const SETPCAP: u64 = 1 << 8;
+    const NET_BIND_SERVICE: u64 = 1 << 10;
+    const NET_RAW: u64 = 1 << 13;
+
+    fn plan(uid: u32, gid: u32, groups: &[u32], capabilities: Capabilities) -> Plan {
+        Plan {
+            uid,
+            gid,
+            groups: Groups::Set(groups.to_vec()),
+            umask: None,
+            capabilities,
+            no_new_privileges: false,
+            keyring: None,
+        }
+    }
+
+    /// All five sets the same but inheritable and ambient.
+    fn three(mask: u64) -> Capabilities {
+        Capabilities { bounding: mask, effective: mask, permitted: mask, inheritable: 0, ambient: 0 }
+    }
+
+    /// Runs `work` in a thread of its own: the kernel keeps credentials by thread, so nothing of the test's changes.
+    /// Returns what `work` returned and the thread's status file.
+    fn in_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> (T, String) {
+        let thread = std::thread::spawn(|| {
+            let outcome = work();
+            (outcome, std::fs::read_to_string("/proc/thread-self/status").unwrap())
+        });
+        thread.join().unwrap()
+    }
+
+    fn line<'a>(status: &'a str, name: &str) -> Vec<&'a str> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap().split_whitespace().collect()
+    }
+
+    fn set(status: &str, name: &str) -> u64 {
+        u64::from_str_radix(line(status, name)[0], 16).unwrap()
+    }
+
+    fn is_root() -> bool {
+        rustix::process::geteuid().is_root()
+    }
+
+    #[test]
+    fn a_user_has_its_ids_its_groups_and_nothing_else() {
+        if !is_root() {
+            return;
+        }
+        let plan = plan(1000, 1001, &[7, 8], three(CHOWN | KILL));
+        let (warnings, status) = in_thread(move || {
+            // The groups of whoever started the runtime must not leak in (CVE-2023-25173).
+            credential::setgroups(&[4, 5, 6]).unwrap();
+            become_user(&plan).unwrap()
+        });
+        assert_eq!(warnings, Vec::<String>::new());
+        assert_eq!(line(&status, "Uid"), ["1000"; 4]);
+        assert_eq!(line(&status, "Gid"), ["1001"; 4]);
+        assert_eq!(line(&status, "Groups"), ["7", "8"]);
+        for (name, expected) in
+            [("CapBnd", CHOWN | KILL), ("CapPrm", CHOWN | KILL), ("CapEff", CHOWN | KILL), ("CapInh", 0), ("CapAmb", 0)]
+        {
+            assert_eq!(set(&status, name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn root_without_capabilities_has_none() {
+        if !is_root() {
+            return;
+        }
+        let plan = plan(0, 0, &[], Capabilities::default());
+        let ((), status) = in_thread(move || assert!(become_user(&plan).unwrap().is_empty()));
+        for name in ["CapBnd", "CapPrm", "CapEff", "CapInh", "CapAmb"] {
+            assert_eq!(set(&status, name), 0, "{name}");
+        }
+        assert!(line(&status, "Groups").is_empty());
+    }
+
+    #[test]
+    fn ambient_capabilities_are_the_ones_asked_for() {
+        if !is_root() {
+            return;
+        }
+        let both = NET_BIND_SERVICE | KILL;
+        let capabilities = Capabilities { inheritable: both, ambient: NET_BIND_SERVICE, ..three(both) };
+        let plan = plan(1000, 1000, &[], capabilities);
+        let ((), status) = in_thread(move || {
+            // CVE-2016-8867: an ambient capability that somebody else raised.
+            credential::capset(CapSets { inheritable: KILL, ..credential::capget().unwrap() }).unwrap();
+            credential::cap_ambient_raise(5).unwrap();
+            assert!(become_user(&plan).unwrap().is_empty());
+        });
+        assert_eq!(set(&status, "CapAmb"), NET_BIND_SERVICE);
+        assert_eq!(set(&status, "CapInh"), both);
+        assert_eq!(set(&status, "CapEff"), both);
+    }
+
+    #[test]
+    fn an_ambient_capability_left_over_is_cleared_where_the_user_stays_root() {
+        if !is_root() {
+            return;
+        }
+        let plan = plan(0, 0, &[], Capabilities { inheritable: KILL, ..three(KILL) });
+        let ((), status) = in_thread(move || {
+            credential::capset(CapSets { inheritable: KILL, ..credential::capget().unwrap() }).unwrap();
+            credential::cap_ambient_raise(5).unwrap();
+            become_user(&plan).unwrap();
+        });
+        assert_eq!(set(&status, "CapAmb"), 0);
+        assert_eq!(set(&status, "CapInh"), KILL);
+    }
+
+    #[test]
+    fn securebits_of_the_caller_are_cleared() {
+        if !is_root() {
+            return;
+        }
+        let plan = plan(1000, 1000, &[], three(KILL));
+        let (bits, status) = in_thread(move || {
+            // SECBIT_NOROOT and SECBIT_NO_SETUID_FIXUP.
+            credential::set_securebits(0b101).unwrap();
+            become_user(&plan).unwrap();
+            credential::get_securebits().unwrap()
+        });
+        assert_eq!(bits, 0);
+        assert_eq!(set(&status, "CapEff"), KILL);
+    }
+
+    #[test]
+    fn what_cannot_be_granted_is_a_warning() {
+        if !is_root() {
+            return;
+        }
+        let capabilities = Capabilities {
+            bounding: CHOWN | NET_RAW | 1 << 63,
+            effective: CHOWN | NET_RAW,
+            permitted: CHOWN | NET_RAW,
+            inheritable: 0,
+            ambient: NET_RAW,
+        };
+        let plan = plan(1000, 1000, &[], capabilities);
+        let (warnings, status) = in_thread(move || {
+            credential::capbset_drop(13).unwrap();
+            let have = credential::capget().unwrap();
+            let less = |mask: u64| mask & !NET_RAW;
+            credential::capset(CapSets {
+                effective: less(have.effective),
+                permitted: less(have.permitted),
+                inheritable: less(have.inheritable),
+            })
+            .unwrap();
+            become_user(&plan).unwrap()
+        });
+        assert_eq!(set(&status, "CapBnd"), CHOWN);
+        assert_eq!(set(&status, "CapPrm"), CHOWN);
+        assert_eq!(set(&status, "CapEff"), CHOWN);
+        let all = warnings.join("\n");
+        for field in ["bounding", "effective", "permitted", "ambient"] {
+            assert!(
+                all.contains(&format!("process.capabilities.{field}: cannot be granted here: CAP_NET_RAW")),
+                "{all}"
+            );
+        }
+        assert!(all.contains("this kernel does not have capability 63"), "{all}");
+    }
+
+    #[test]
+    fn bounding_cannot_be_limited_without_cap_setpcap() {
+        if !is_root() {
+            return;
+        }
+        let (outcome, _) = in_thread(|| {
+            let have = credential::capget().unwrap();
+            credential::capset(CapSets { effective: have.effective & !SETPCAP, ..have }).unwrap();
+            become_user(&plan(0, 0, &[], three(KILL)))
+        });
+        let error = outcome.unwrap_err();
+        assert_eq!(error.errno(), Some(Errno::EPERM));
+        assert!(error.to_string().starts_with("process.capabilities.bounding: drop CAP_"), "{error}");
+    }
+
+    #[test]
+    fn no_new_privileges_is_set_only_where_asked() {
+        let mut plan = plan(0, 0, &[], three(0));
+        let ((), status) = in_thread({
+            let plan = plan.clone();
+            move || set_no_new_privileges(&plan).unwrap()
+        });
+        assert_eq!(line(&status, "NoNewPrivs"), ["0"]);
+        plan.no_new_privileges = true;
+        let ((), status) = in_thread(move || set_no_new_privileges(&plan).unwrap());
+        assert_eq!(line(&status, "NoNewPrivs"), ["1"]);
+    }
+
+    #[test]
+    fn the_grantable_is_what_the_kernel_would_take() {
+        let asked =
+            CapSets { effective: KILL | NET_RAW, permitted: KILL | NET_RAW | CHOWN, inheritable: NET_RAW | CHOWN };
+        let have = CapSets { effective: 0, permitted: KILL | CHOWN, inheritable: 0 };
+        let granted = grantable(asked, have, KILL | CHOWN | NET_RAW);
+        assert_eq!(granted, CapSets { effective: KILL, permitted: KILL | CHOWN, inheritable: CHOWN });
+        // With CAP_SETPCAP all of the bounding set may be made inheritable, but nothing beyond it.
+        let have = CapSets { effective: SETPCAP, ..have };
+        assert_eq!(grantable(asked, have, NET_RAW).inheritable, NET_RAW);
+    }
+
+    #[test]
+    fn groups_are_set_kept_or_refused() {
+        use Kept::{No, Yes};
+        use Setgroups::{Allowed, Denied};
+        assert_eq!(Groups::decide(&[1, 2], No, Allowed).unwrap(), Groups::Set(vec![1, 2]));
+        assert_eq!(Groups::decide(&[], No, Allowed).unwrap(), Groups::Set(vec![]));
+        assert_eq!(Groups::decide(&[], Yes, Allowed).unwrap(), Groups::Keep);
+        assert_eq!(Groups::decide(&[], No, Denied).unwrap(), Groups::Denied);
+        let error = Groups::decide(&[1], No, Denied).unwrap_err().to_string();
+        assert!(error.contains("cannot set any additional groups in a rootless container"), "{error}");
+    }
+
+    #[test]
+    fn streams_of_the_host_are_left_alone() {
+        use rustix::fs::makedev;
+        let kinds = libc::S_IFMT;
+        assert!(made_for_one_container(libc::S_IFIFO | 0o600, 0));
+        assert!(made_for_one_container(libc::S_IFSOCK | 0o777, 0));
+        assert!(made_for_one_container(libc::S_IFCHR | 0o620, makedev(136, 3)));
+        assert!(!made_for_one_container(libc::S_IFCHR | 0o666, makedev(1, 3)), "/dev/null");
+        assert!(!made_for_one_container(libc::S_IFCHR | 0o620, makedev(4, 1)), "/dev/tty1");
+        assert!(!made_for_one_container(libc::S_IFREG & kinds | 0o600, 0), "a log file of the host");
+        assert!(!made_for_one_container(libc::S_IFBLK | 0o600, makedev(136, 0)));
+    }
+
+    #[test]
+    fn a_session_keyring_of_its_own() {
+        let mut plan = plan(0, 0, &[], three(0));
+        plan.keyring = Some(format!("_ses.orlop-test-{}", std::process::id()));
+        let (first, _) = in_thread({
+            let plan = plan.clone();
+            move || {
+                join_session_keyring(&plan).unwrap();
+                // A second process finds the keyring by its name while the first one lives.
+                let (second, _) = in_thread(move || {
+                    join_session_keyring(&plan).unwrap();
+                    std::fs::read_to_string("/proc/keys").unwrap_or_default()
+                });
+                second
+            }
+        });
+        let ours: Vec<_> = first.lines().filter(|line| line.contains("_ses.orlop-test-")).collect();
+        // Kernels without /proc/keys (or without keyrings) show nothing.
+        if !first.is_empty() {
+            assert_eq!(ours.len(), 1, "{first}");
+            assert!(ours[0].contains(" 3f1b0000 ") || ours[0].contains(" 3f0b0000 "), "{}", ours[0]);
+        }
+    }
+
+    #[test]
+    fn permissions_are_the_fourth_field_of_a_key() {
+        assert_eq!(permissions_of("keyring;0;0;3f1b0000;_ses.web"), Some(0x3f1b_0000));
+        assert_eq!(permissions_of("keyring;0;0;3f130000;a;b"), Some(0x3f13_0000));
+        assert_eq!(permissions_of("keyring;0;0"), None);
+        assert_eq!(permissions_of(""), None);
+    }
+
+    #[test]
+    fn a_working_directory_that_was_removed_is_refused() {
+        let ((), _) = in_thread(|| {
+            // A working directory of this thread's own.
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).unwrap();
+            let dir = std::env::temp_dir().join(format!("orlop-cwd-{}", std::process::id()));
+            std::fs::create_dir_all(&dir).unwrap();
+            assert!(matches!(enter_cwd(&dir).unwrap(), Entered::Yes));
+            let handle = std::fs::File::open(&dir).unwrap();
+            std::fs::remove_dir(&dir).unwrap();
+            let magic = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&handle));
+            let error = enter_cwd(Path::new(&magic)).unwrap_err().to_string();
+            assert!(error.starts_with("process.cwd: ") && error.contains("container breakout"), "{error}");
+            let error = enter_cwd(&dir).unwrap_err().to_string();
+            assert!(error.contains("no such file or directory"), "{error}");
+        });
+    }
+
+    #[test]
+    fn a_working_directory_outside_of_the_root_is_refused() {
+        if !is_root() {
+            return;
+        }
+        let dir = std::env::temp_dir().join(format!("orlop-root-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let outside = dir.clone();
+        let thread = std::thread::spawn(move || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).unwrap();
+            // CVE-2024-21626: a handle of the host's in a process whose root is elsewhere.
+            rustix::process::chroot(&outside).unwrap();
+            enter_cwd(Path::new("..")).unwrap_err().to_string()
+        });
+        let error = thread.join().unwrap();
+        std::fs::remove_dir(&dir).unwrap();
+        assert!(error.contains("(unreachable)"), "{error}");
     }
 }

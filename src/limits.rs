@@ -48,14 +48,18 @@ pub fn set_rlimits(pid: Pid, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
+const RLIMIT_NOFILE: u32 = 7;
+
 fn rlimit_refused(pid: Pid, limit: &Rlimit, refused: Refused) -> Result<()> {
     if refused.errno == Errno::EPERM
         && let Ok(now) = sched::prlimit(pid, limit.resource, None)
         && limit.hard > now.hard
     {
+        // The one limit that even the privileged have (do_prlimit, kernel/sys.c).
+        let bound = if limit.resource == RLIMIT_NOFILE { ", and fs.nr_open to be as high" } else { "" };
         return Err(refused).doing_with(|| {
             format!(
-                "raising the hard limit from {} to {} needs CAP_SYS_RESOURCE, which we do not have",
+                "raising the hard limit from {} to {} needs CAP_SYS_RESOURCE on the host{bound}",
                 show(now.hard),
                 show(limit.hard)
             )
@@ -214,5 +218,162 @@ fn set_memory_policy(policy: &MemoryPolicy) -> Result<()> {
             format!("mode, flags and nodes do not go together, or none of the nodes {:?} can be used", policy.nodes)
         }),
         other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    const RLIMIT_CORE: u32 = 4;
+
+    fn with(limits: &[(u32, u64, u64)]) -> Plan {
+        let rlimits = limits
+            .iter()
+            .enumerate()
+            .map(|(index, &(resource, soft, hard))| Rlimit { resource, index, soft, hard })
+            .collect();
+        Plan { rlimits, ..Plan::default() }
+    }
+
+    /// A process to try limits on.
+    fn sleeper() -> std::process::Child {
+        std::process::Command::new("sleep").arg("60").spawn().unwrap()
+    }
+
+    #[test]
+    fn limits_reach_another_process() {
+        let mut child = sleeper();
+        let pid = child.id() as Pid;
+        let hard = sched::prlimit(pid, RLIMIT_NOFILE, None).unwrap().hard.min(500);
+        set_rlimits(pid, &with(&[(RLIMIT_NOFILE, 64, hard), (RLIMIT_CORE, 0, 0)])).unwrap();
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let words = |name: &str| {
+            let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
+            line[name.len()..].split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(words("Max open files"), ["64".to_owned(), hard.to_string()]);
+        assert_eq!(words("Max core file size"), ["0", "0"]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn an_error_names_the_entry_and_what_is_missing() {
+        let error = set_rlimits(SELF, &with(&[(RLIMIT_NOFILE, 9, 8)])).unwrap_err().to_string();
+        assert!(
+            error.starts_with("process.rlimits[0] (RLIMIT_NOFILE): prlimit(0, 7, 9:8): invalid argument"),
+            "{error}"
+        );
+        // fs.nr_open bounds even the privileged.
+        let error = set_rlimits(SELF, &with(&[(RLIMIT_NOFILE, u64::MAX, u64::MAX)])).unwrap_err().to_string();
+        assert!(error.contains("to unlimited needs CAP_SYS_RESOURCE on the host, and fs.nr_open"), "{error}");
+    }
+
+    #[test]
+    fn names_of_limits_have_their_numbers() {
+        assert_eq!(rlimit_name(libc::RLIMIT_CPU), "RLIMIT_CPU");
+        assert_eq!(rlimit_name(libc::RLIMIT_NOFILE), "RLIMIT_NOFILE");
+        assert_eq!(rlimit_name(libc::RLIMIT_MEMLOCK), "RLIMIT_MEMLOCK");
+        assert_eq!(rlimit_name(libc::RLIMIT_RTTIME), "RLIMIT_RTTIME");
+        assert_eq!(rlimit_name(99), "unknown limit");
+    }
+
+    #[test]
+    fn a_mask_has_as_many_words_as_it_needs() {
+        assert_eq!(mask(&[]), Vec::<u64>::new());
+        assert_eq!(mask(&[0, 2]), [0b101]);
+        assert_eq!(mask(&[63, 64]), [1 << 63, 1]);
+        // More than the 1024 CPUs that other runtimes end at.
+        assert_eq!(mask(&[2000]).len(), 32);
+    }
+
+    #[test]
+    fn the_score_of_another_process_is_raised() {
+        let mut child = sleeper();
+        let pid = child.id() as Pid;
+        let plan = Plan { oom_score_adj: Some(977), ..Plan::default() };
+        set_oom_score_adj(pid, &plan).unwrap();
+        // The same value again is never refused.
+        set_oom_score_adj(pid, &plan).unwrap();
+        assert_eq!(std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap().trim(), "977");
+        let error = set_oom_score_adj(pid, &Plan { oom_score_adj: Some(1001), ..Plan::default() }).unwrap_err();
+        assert!(error.to_string().starts_with("process.oomScoreAdj: "), "{error}");
+        assert_eq!(error.errno(), Some(Errno::EINVAL));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn affinity_is_set_and_forgotten() {
+        let mut child = sleeper();
+        let pid = child.id() as Pid;
+        let allowed = || {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+            status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim().to_owned()
+        };
+        let before = allowed();
+        let affinity = |cpus: &[u32]| Plan {
+            cpu_affinity: Some(ExecCpuAffinity { initial: Some(cpus.to_vec()), last: None }),
+            reset_affinity: true,
+            ..Plan::default()
+        };
+        set_initial_affinity(pid, &affinity(&[0])).unwrap();
+        assert_eq!(allowed(), "0");
+        set_final_affinity(pid, &affinity(&[0])).unwrap();
+        reset_affinity(pid, &affinity(&[0]));
+        assert_eq!(allowed(), before);
+        let error = set_initial_affinity(pid, &affinity(&[8000])).unwrap_err().to_string();
+        assert!(error.starts_with("process.execCPUAffinity.initial: none of the CPUs [8000]"), "{error}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_thread_gets_what_it_asks_for_itself() {
+        // Policy, I/O priority, personality and memory policy belong to the thread.
+        let thread = std::thread::spawn(|| {
+            let plan = Plan {
+                scheduler: Some(Scheduler {
+                    policy: 3, // SCHED_BATCH
+                    nice: 5,
+                    priority: 0,
+                    flags: 0,
+                    runtime: 0,
+                    deadline: 0,
+                    period: 0,
+                }),
+                io_priority: Some(IoPriority { class: 2, priority: 6 }),
+                personality: Some(Personality::Linux32),
+                memory_policy: Some(MemoryPolicy { mode: 2, flags: 0, nodes: vec![0] }), // MPOL_BIND
+                ..Plan::default()
+            };
+            let outcome = in_init(&plan);
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+            let persona = std::fs::read_to_string("/proc/thread-self/personality").unwrap();
+            let maps = std::fs::read_to_string("/proc/thread-self/numa_maps").unwrap_or_default();
+            (outcome, stat, persona, maps)
+        });
+        let (outcome, stat, persona, maps) = thread.join().unwrap();
+        match outcome {
+            // A kernel without NUMA says so, after the other three were set.
+            Err(error) => assert_eq!(error.kind(), Kind::Unsupported, "{error}"),
+            Ok(()) => assert!(maps.is_empty() || maps.contains("bind:0"), "{maps}"),
+        }
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        assert_eq!(fields[16], "5", "nice: {stat}");
+        assert_eq!(fields[38], "3", "policy: {stat}");
+        assert_eq!(persona.trim(), "00000008");
+    }
+
+    #[test]
+    fn a_refused_memory_policy_says_why() {
+        let policy = MemoryPolicy { mode: 2, flags: 0, nodes: vec![500] };
+        let plan = Plan { memory_policy: Some(policy), ..Plan::default() };
+        let error = std::thread::spawn(move || in_init(&plan).unwrap_err()).join().unwrap().to_string();
+        assert!(error.starts_with("linux.memoryPolicy: "), "{error}");
+        assert!(error.contains("[500]") || error.contains("CONFIG_NUMA"), "{error}");
     }
 }

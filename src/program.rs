@@ -159,3 +159,123 @@ pub fn execute(program: &Program) -> Error {
         Ok(never) => match never {},
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn texts(list: &[&str]) -> Vec<String> {
+        list.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    #[test]
+    fn home_is_added_where_it_is_unset_or_empty() {
+        let home = || "/home/web".to_owned();
+        assert_eq!(environment(&[], &[], home), ["HOME=/home/web"]);
+        assert_eq!(environment(&texts(&["HOME=", "A=1"]), &[], home), ["HOME=/home/web", "A=1"]);
+        assert_eq!(environment(&texts(&["HOMER=x", "A=HOME="]), &[], home), ["HOMER=x", "A=HOME=", "HOME=/home/web"]);
+        let untouched = environment(&texts(&["HOME=/x"]), &[], || panic!("passwd was read for nothing"));
+        assert_eq!(untouched, ["HOME=/x"]);
+    }
+
+    #[test]
+    fn what_the_runtime_adds_wins() {
+        let env = texts(&["LISTEN_FDS=7", "LISTEN_FDS_X=1", "HOME=/"]);
+        let env = environment(&env, &[("LISTEN_FDS", "2".to_owned()), ("LISTEN_PID", "1".to_owned())], String::new);
+        assert_eq!(env, ["LISTEN_FDS_X=1", "HOME=/", "LISTEN_FDS=2", "LISTEN_PID=1"]);
+    }
+
+    /// A directory with one thing of each kind, and the path to it.
+    struct Tree(PathBuf);
+
+    impl Tree {
+        fn new(name: &str) -> Self {
+            let root = std::env::temp_dir().join(format!("orlop-program-{name}-{}", std::process::id()));
+            for dir in ["first/both", "second"] {
+                std::fs::create_dir_all(root.join(dir)).unwrap();
+            }
+            let tree = Tree(root);
+            tree.file("second/both", 0o755);
+            tree.file("first/plain", 0o644);
+            tree.file("second/only", 0o755);
+            tree
+        }
+
+        fn file(&self, name: &str, mode: u32) {
+            std::fs::write(self.0.join(name), "").unwrap();
+            std::fs::set_permissions(self.0.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+
+        fn at(&self, name: &str) -> String {
+            self.0.join(name).to_str().unwrap().to_owned()
+        }
+
+        fn path(&self) -> String {
+            format!("{}:{}:{}", self.at("missing"), self.at("first"), self.at("second"))
+        }
+    }
+
+    impl Drop for Tree {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn path_is_searched_past_directories_and_plain_files() {
+        let tree = Tree::new("search");
+        assert_eq!(find("both", &tree.path()).unwrap(), tree.0.join("second/both"));
+        assert_eq!(find("only", &tree.path()).unwrap(), tree.0.join("second/only"));
+        // With a slash PATH does not matter.
+        assert_eq!(find(&tree.at("second/only"), "").unwrap(), tree.0.join("second/only"));
+    }
+
+    #[test]
+    fn refusals_are_the_sentences_that_engines_look_for() {
+        let tree = Tree::new("refusals");
+        let said = |name: &str| find(name, &tree.path()).unwrap_err().to_string();
+        assert_eq!(said("nothing"), "exec: \"nothing\": executable file not found in $PATH");
+        assert_eq!(said(""), "exec: \"\": executable file not found in $PATH");
+        let plain = said("plain");
+        assert!(plain.starts_with("exec: \"plain\": executable file not found in $PATH ("), "{plain}");
+        assert!(!plain.contains("permission denied"), "would turn 127 into 126: {plain}");
+        assert_eq!(said("/no/such"), "exec: \"/no/such\": stat /no/such: no such file or directory (ENOENT)");
+        assert!(said(&tree.at("first/plain")).ends_with("\": permission denied"));
+        assert!(said(&tree.at("first")).ends_with("\": permission denied: it is a directory"));
+        let below = said(&tree.at("first/plain/x"));
+        assert!(below.contains(": not a directory"), "{below}");
+    }
+
+    #[test]
+    fn without_path_the_standard_directories_are_searched() {
+        assert_eq!(search_path(&texts(&["A=1"])), "/bin:/usr/bin");
+        assert_eq!(search_path(&texts(&["PATH="])), "");
+        assert_eq!(search_path(&texts(&["PATHS=/x", "PATH=/y:/z"])), "/y:/z");
+        assert!(find("sh", search_path(&[])).is_ok());
+    }
+
+    #[test]
+    fn strings_with_a_nul_byte_are_refused_by_name() {
+        let error = Program::new(&texts(&["/bin/sh", "a\0b"]), vec![]).unwrap_err().to_string();
+        assert!(error.starts_with("process.args: "), "{error}");
+        let error = Program::new(&texts(&["/bin/sh"]), texts(&["A=\0"])).unwrap_err().to_string();
+        assert!(error.starts_with("process.env: "), "{error}");
+        assert!(Program::new(&[], vec![]).is_err());
+    }
+
+    #[test]
+    fn a_failed_execve_says_what_is_missing() {
+        let tree = Tree::new("execve");
+        std::fs::write(tree.0.join("second/only"), "#!/no/such/shell\n").unwrap();
+        let program = Program::new(&[tree.at("second/only")], vec![]).unwrap();
+        let error = execute(&program);
+        assert_eq!(error.errno(), Some(Errno::ENOENT));
+        let said = error.to_string();
+        assert!(said.starts_with(&format!("exec {}: ", tree.at("second/only"))), "{said}");
+        assert!(said.contains("\"/no/such/shell\"") && said.contains("no such file or directory"), "{said}");
+    }
+}

@@ -42,11 +42,6 @@ pub fn setgroups(gids: &[u32]) -> Result<()> {
     rustix::thread::set_thread_groups(&ids).map_err(refused!("setgroups", "{gids:?}"))
 }
 
-/// Sets the mask of mode bits that new files do not get. umask(2), which cannot fail.
-pub fn umask(mask: u32) {
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
-}
-
 /// The capability sets of the calling thread. capget(2), version 3, Linux 2.6.26.
 pub fn capget() -> Result<CapSets> {
     let sets = rustix::thread::capabilities(None).map_err(refused!("capget", "0"))?;
@@ -131,12 +126,14 @@ pub fn fchown_user(file: BorrowedFd<'_>, uid: u32) -> Result<()> {
     ))
 }
 
-/// Joins the session keyring of this name, or makes it. KEYCTL_JOIN_SESSION_KEYRING(2const), Linux 2.6.10.
-pub fn keyctl_join_session_keyring(name: &std::ffi::CStr) -> Result<Key> {
+/// Joins the session keyring of this name, or makes it. `None`: it was our session keyring before.
+/// KEYCTL_JOIN_SESSION_KEYRING(2const), Linux 2.6.10.
+pub fn keyctl_join_session_keyring(name: &std::ffi::CStr) -> Result<Option<Key>> {
     // SAFETY: the operation reads one NUL-terminated string, which outlives the call, and keeps a copy of it.
     let serial = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr(), 0, 0, 0) };
     match i32::try_from(serial) {
-        Ok(serial) if serial >= 0 => Ok(Key(serial)),
+        Ok(0) => Ok(None),
+        Ok(serial) if serial > 0 => Ok(Some(Key(serial))),
         _ => Err(refused!("keyctl", "KEYCTL_JOIN_SESSION_KEYRING, {name:?}")(Errno::last())),
     }
 }

@@ -217,3 +217,35 @@ pub fn getdents(dir: BorrowedFd<'_>) -> Result<Vec<(OsString, FileType)>> {
     }
     Ok(names)
 }
+
+/// Reads up to a buffer full from this offset; less only at the end of the file.
+///
+/// pread(2), until the buffer is full.
+pub fn pread(file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        let at = offset.saturating_add(filled as u64);
+        match rustix::io::pread(file, rest, at).map_err(refused!("pread", "{}, {at}", fd(&file)))? {
+            0 => break,
+            got => filled += got,
+        }
+    }
+    Ok(filled)
+}
+
+/// Writes once, and tells how much was taken: for files of the kernel, where each write is a command.
+///
+/// write(2).
+pub fn write<F: AsFd>(file: &F, bytes: &[u8]) -> Result<usize> {
+    rustix::io::write(file, bytes).map_err(refused!("write", "{}, {} bytes", fd(file), bytes.len()))
+}
+
+/// The major number of a device.
+pub fn major(device: u64) -> u32 {
+    rustix::fs::major(device)
+}
+
+/// The three standard streams, as they are now. Any of them may be closed (EBADF of what is done with it).
+pub fn stdio() -> [BorrowedFd<'static>; 3] {
+    [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()]
+}
