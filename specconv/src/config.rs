@@ -225,9 +225,11 @@ pub enum MountKind {
     Bind(Bind),
     /// A new filesystem.
     Filesystem(Filesystem),
-    /// The container's own cgroup, on whatever cgroup version this host has (`type: cgroup`).
+    /// The container's own cgroup, on whatever cgroup version this host has: `type: cgroup`, and `type: cgroup2`, which
+    /// says the same on cgroup v2; `fstype` tells which was written.
     Cgroup(Filesystem),
-    /// `remount`: new flags for what is already mounted at the destination.
+    /// `remount`: new flags for what is already mounted at the destination. With `bind`, only the flags of the mount
+    /// change and not those of its superblock; `fstype` is `bind` then.
     Remount(Filesystem),
     /// No mount at all: only the propagation (and attributes) of what is mounted at the destination changes
     /// (type empty or `none`, no `bind`, a propagation option).

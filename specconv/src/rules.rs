@@ -1,0 +1,149 @@
+//! Rules across fields: each about one pair, each citing where it comes from. They run on the finished [`Config`].
+
+use crate::field::{invalid, refuse};
+use crate::namespace::mapped;
+use crate::{Config, Invalid, MountIdMap, MountIds, MountKind, NamespaceKind, Process};
+
+/// All of them.
+pub(crate) fn check(config: &Config) -> Result<(), Invalid> {
+    names_need_a_uts_namespace(config)?;
+    id_maps_need_a_user_namespace(config)?;
+    offsets_need_a_new_time_namespace(config)?;
+    mounts_need_a_mount_namespace(config)?;
+    net_devices_need_a_network_namespace(config)?;
+    mount_ids_are_known(config)?;
+    match &config.process {
+        Some(process) => user_is_mapped(config, process),
+        None => Ok(()),
+    }
+}
+
+/// Else it would be the host that is renamed (runc, validate.uts); __NEW_UTS_LEN is 64.
+fn names_need_a_uts_namespace(config: &Config) -> Result<(), Invalid> {
+    for (field, name) in [("hostname", &config.hostname), ("domainname", &config.domainname)] {
+        let Some(name) = name else { continue };
+        if !config.namespaces.has(NamespaceKind::Uts) {
+            return refuse(field, format_args!("unable to set {field} without a private UTS namespace"));
+        }
+        if name.len() > 64 {
+            return refuse(field, format_args!("{} bytes; the kernel takes 64", name.len()));
+        }
+    }
+    Ok(())
+}
+
+/// config-linux.md#user-namespace-mappings. A joined user namespace has its maps already; whether they are the same is
+/// seen when it is there.
+fn id_maps_need_a_user_namespace(config: &Config) -> Result<(), Invalid> {
+    let maps = [("linux.uidMappings", &config.uid_mappings), ("linux.gidMappings", &config.gid_mappings)];
+    if !config.namespaces.has(NamespaceKind::User) {
+        return match maps.iter().find(|(_, map)| !map.is_empty()) {
+            Some((field, _)) => refuse(field, "there is no user namespace in linux.namespaces"),
+            None => Ok(()),
+        };
+    }
+    match maps.iter().find(|(_, map)| map.is_empty()) {
+        Some((field, _)) if config.namespaces.is_new(NamespaceKind::User) => {
+            refuse(field, "it is missing; a new user namespace needs ids")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// time_namespaces(7): offsets can be written only before the first process is in.
+fn offsets_need_a_new_time_namespace(config: &Config) -> Result<(), Invalid> {
+    if config.time_offsets.is_empty() || config.namespaces.is_new(NamespaceKind::Time) {
+        return Ok(());
+    }
+    refuse("linux.timeOffsets", "there is no new time namespace in linux.namespaces")
+}
+
+/// Mounts without a mount namespace would be the host's (runc refuses the masks alone; security.md T28).
+fn mounts_need_a_mount_namespace(config: &Config) -> Result<(), Invalid> {
+    if config.namespaces.has(NamespaceKind::Mount) {
+        return Ok(());
+    }
+    let asked = [
+        ("mounts", !config.mounts.is_empty()),
+        ("linux.maskedPaths", !config.masked_paths.is_empty()),
+        ("linux.readonlyPaths", !config.readonly_paths.is_empty()),
+        ("linux.rootfsPropagation", config.rootfs_propagation.is_some()),
+        ("root.readonly", config.root.readonly),
+    ];
+    match asked.iter().find(|(_, asked)| *asked) {
+        Some((field, _)) => {
+            refuse(field, "there is no mount namespace in linux.namespaces; this would change the host")
+        }
+        None => Ok(()),
+    }
+}
+
+/// config-linux.md#network-devices.
+fn net_devices_need_a_network_namespace(config: &Config) -> Result<(), Invalid> {
+    if config.net_devices.is_empty() || config.namespaces.has(NamespaceKind::Network) {
+        return Ok(());
+    }
+    refuse("linux.netDevices", "unable to move network devices without a network namespace")
+}
+
+/// `idmap` without a mapping is the container's, so it must have one; and `uid=`, `gid=` are read inside the user
+/// namespace, where the kernel refuses what has no mapping with a bare EINVAL.
+fn mount_ids_are_known(config: &Config) -> Result<(), Invalid> {
+    for mount in &config.mounts {
+        if matches!(&mount.id_map, Some(MountIdMap { ids: MountIds::Container, .. }))
+            && !config.namespaces.has(NamespaceKind::User)
+        {
+            return refuse(
+                format_args!("mounts[{}]", mount.index),
+                "it has no id map, and the container has no user namespace whose map it could take",
+            );
+        }
+        let MountKind::Filesystem(filesystem) = &mount.kind else { continue };
+        if !matches!(filesystem.fstype.as_str(), "tmpfs" | "devpts") || !config.namespaces.is_new(NamespaceKind::User) {
+            continue;
+        }
+        for option in &filesystem.data {
+            let (maps, what) = match option.key.as_str() {
+                "uid" => (&config.uid_mappings, "uidMappings"),
+                "gid" => (&config.gid_mappings, "gidMappings"),
+                _ => continue,
+            };
+            let Some(id) = option.value.as_ref().and_then(|value| value.parse().ok()) else { continue };
+            let at = option.index.map(|at| format!(".options[{at}]")).unwrap_or_default();
+            mapped(format_args!("mounts[{}]{at}", mount.index), maps, id, what)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a process could take its ids in this container; also for the process that `exec` brings.
+///
+/// setresuid(2) and setgroups(2) would refuse them with a bare EINVAL, after all the work.
+pub fn user_is_mapped(config: &Config, process: &Process) -> Result<(), Invalid> {
+    if !config.namespaces.is_new(NamespaceKind::User) {
+        return Ok(());
+    }
+    let user = &process.user;
+    mapped(format_args!("process.user.uid"), &config.uid_mappings, user.uid, "uidMappings")?;
+    mapped(format_args!("process.user.gid"), &config.gid_mappings, user.gid, "gidMappings")?;
+    for (index, gid) in user.additional_gids.iter().enumerate() {
+        mapped(format_args!("process.user.additionalGids[{index}]"), &config.gid_mappings, *gid, "gidMappings")?;
+    }
+    Ok(())
+}
+
+/// config.md#specification-version: only versions of the same major number are compatible.
+pub(crate) fn version(version: Option<&str>) -> Result<(), Invalid> {
+    const FIELD: &str = "ociVersion";
+    let version = version.filter(|version| !version.is_empty()).ok_or_else(|| invalid(FIELD, "it is missing"))?;
+    // SemVer: `1.0.2-dev`, `1.1.0+dev`.
+    let core = version.split(['-', '+']).next().unwrap_or_default();
+    let mut numbers =
+        core.split('.').map(|part| part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse::<u32>().ok()));
+    let parsed: Option<Vec<u32>> = numbers.by_ref().map(Option::flatten).collect();
+    match parsed.as_deref() {
+        Some([1, _, _]) => Ok(()),
+        Some([_, _, _]) => refuse(FIELD, format_args!("{version:?} is not supported; orlop implements 1.0.0 to 1.3.0")),
+        _ => refuse(FIELD, format_args!("{version:?} is not a version such as \"1.3.0\"")),
+    }
+}
