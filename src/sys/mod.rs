@@ -21,6 +21,7 @@ pub mod file;
 pub mod lock;
 pub mod mount;
 pub mod namespace;
+pub mod netlink;
 pub mod pattern;
 pub mod process;
 pub mod pty;
