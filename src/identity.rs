@@ -472,6 +472,18 @@ mod tests {
     }
 
     #[test]
+    fn the_id_that_means_unchanged_does_not_leave_a_root() {
+        // T21: 4294967295 is (uid_t)-1.
+        for plan in
+            [plan(u32::MAX, 0, &[], three(0)), plan(0, u32::MAX, &[], three(0)), plan(0, 0, &[u32::MAX], three(0))]
+        {
+            let (outcome, _) = in_thread(move || become_user(&plan));
+            let error = outcome.unwrap_err().to_string();
+            assert!(error.starts_with("process.user."), "{error}");
+        }
+    }
+
+    #[test]
     fn root_without_capabilities_has_none() {
         if !is_root() {
             return;

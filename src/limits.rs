@@ -121,11 +121,12 @@ pub fn set_oom_score_adj(pid: Pid, plan: &Plan) -> Result<()> {
 ///
 /// Since Linux 6.2 a mask that was once set survives the move to another cpuset (commit da019032819a). The kernel
 /// cuts the mask to what exists and what the cpuset allows. Being refused only leaves the inherited mask, so it is
-/// no failure (as in runc).
+/// no failure (as in runc). An affinity that `exec` was asked for ([`set_initial_affinity`]) is not overwritten.
 pub fn reset_affinity(pid: Pid, plan: &Plan) {
     /// 8192 CPUs, the most that Linux can be built for (CONFIG_NR_CPUS with MAXSMP).
     const ALL: [u64; 128] = [u64::MAX; 128];
-    if plan.reset_affinity {
+    let asked = plan.cpu_affinity.as_ref().is_some_and(|affinity| affinity.initial.is_some());
+    if plan.reset_affinity && !asked {
         let _ = sched::sched_setaffinity(pid, &ALL);
     }
 }
@@ -324,6 +325,8 @@ mod tests {
         assert_eq!(allowed(), "0");
         set_final_affinity(pid, &affinity(&[0])).unwrap();
         reset_affinity(pid, &affinity(&[0]));
+        assert_eq!(allowed(), "0", "what exec asked for stays");
+        reset_affinity(pid, &Plan { reset_affinity: true, ..Plan::default() });
         assert_eq!(allowed(), before);
         let error = set_initial_affinity(pid, &affinity(&[8000])).unwrap_err().to_string();
         assert!(error.starts_with("process.execCPUAffinity.initial: none of the CPUs [8000]"), "{error}");

@@ -24,20 +24,38 @@ pub struct CapSets {
     pub inheritable: u64,
 }
 
-/// Sets the real, effective, saved and file system user id. setresuid(2), Linux 2.2.
+/// To the calls below this number says "leave it as it is": taken for an id, it would leave the caller root.
+const UNCHANGED: u32 = u32::MAX;
+
+/// Sets the real, effective, saved and file system user id; EINVAL for -1, which is none.
+///
+/// setresuid(2), Linux 2.2.
 pub fn setresuid(uid: u32) -> Result<()> {
+    if uid == UNCHANGED {
+        return Err(refused!("setresuid", "{uid}")(Errno::EINVAL));
+    }
     let id = rustix::process::Uid::from_raw(uid);
     rustix::thread::set_thread_res_uid(id, id, id).map_err(refused!("setresuid", "{uid}, {uid}, {uid}"))
 }
 
-/// Sets the real, effective, saved and file system group id. setresgid(2), Linux 2.2.
+/// Sets the real, effective, saved and file system group id; EINVAL for -1, which is none.
+///
+/// setresgid(2), Linux 2.2.
 pub fn setresgid(gid: u32) -> Result<()> {
+    if gid == UNCHANGED {
+        return Err(refused!("setresgid", "{gid}")(Errno::EINVAL));
+    }
     let id = rustix::process::Gid::from_raw(gid);
     rustix::thread::set_thread_res_gid(id, id, id).map_err(refused!("setresgid", "{gid}, {gid}, {gid}"))
 }
 
-/// Replaces the supplementary groups. setgroups(2), Linux 1.0.
+/// Replaces the supplementary groups; EINVAL if -1, which is none, is among them.
+///
+/// setgroups(2), Linux 1.0.
 pub fn setgroups(gids: &[u32]) -> Result<()> {
+    if gids.contains(&UNCHANGED) {
+        return Err(refused!("setgroups", "{gids:?}")(Errno::EINVAL));
+    }
     let ids: Vec<_> = gids.iter().map(|&gid| rustix::process::Gid::from_raw(gid)).collect();
     rustix::thread::set_thread_groups(&ids).map_err(refused!("setgroups", "{gids:?}"))
 }
@@ -117,8 +135,11 @@ pub fn set_no_new_privs() -> Result<()> {
     rustix::thread::set_no_new_privs(true).map_err(refused!("prctl", "PR_SET_NO_NEW_PRIVS, 1"))
 }
 
-/// Gives an open file another owner; the group stays. fchown(2).
+/// Gives an open file another owner; the group stays. EINVAL for -1, which is none. fchown(2).
 pub fn fchown_user(file: BorrowedFd<'_>, uid: u32) -> Result<()> {
+    if uid == UNCHANGED {
+        return Err(refused!("fchown", "{}, {uid}, -1", fd(&file))(Errno::EINVAL));
+    }
     rustix::fs::fchown(file, Some(rustix::process::Uid::from_raw(uid)), None).map_err(refused!(
         "fchown",
         "{}, {uid}, -1",
