@@ -4,7 +4,9 @@
 //!
 //! The old road counts, it does not read /proc/self/fd: it is also taken where /proc is the container's.
 
-use crate::sys::descriptor::{close_range_cloexec, set_cloexec};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use crate::sys::descriptor::{self, close_range_cloexec, set_cloexec};
 use crate::sys::{Errno, Result};
 
 /// fs.nr_open as kernels are delivered: no process has a descriptor above it, whatever its limits are now.
@@ -24,5 +26,32 @@ pub fn cloexec_from(first: u32) -> Result<()> {
             Ok(())
         }
         other => other,
+    }
+}
+
+/// Closes every descriptor from `first` upwards but these.
+pub fn close_all_but(first: u32, kept: &[BorrowedFd<'_>]) -> Result<()> {
+    let mut kept: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd() as u32).filter(|number| *number >= first).collect();
+    kept.sort_unstable();
+    let mut next = first;
+    for number in kept.into_iter().map(Some).chain([None]) {
+        let last = number.map_or(u32::MAX, |number| number.saturating_sub(1));
+        if next <= last {
+            close_gap(next, last)?;
+        }
+        next = number.map_or(u32::MAX, |number| number + 1);
+    }
+    Ok(())
+}
+
+fn close_gap(first: u32, last: u32) -> Result<()> {
+    match descriptor::close_range(first, last) {
+        Err(refused) if matches!(refused.errno, Errno::ENOSYS | Errno::EPERM) => {
+            for number in first..=last.min(HIGHEST as u32) {
+                descriptor::close(number as i32);
+            }
+            Ok(())
+        }
+        done => done,
     }
 }

@@ -121,3 +121,32 @@ pub fn poll<const N: usize>(watches: &[Watch<'_>; N], timeout: Option<Duration>)
         }
     }
 }
+
+/// Closes every descriptor from `first` to `last`. close_range(2), Linux 5.9.
+///
+/// Whoever owns one of these in this process must never use or drop it again: init forgets everything it inherited,
+/// and ends by execve(2) or _exit(2).
+pub fn close_range(first: u32, last: u32) -> Result<()> {
+    // SAFETY: the call takes three integers; that no owner of these numbers is left is the caller's promise above.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    Errno::result(done).map(drop).map_err(refused!("close_range", "{first}, {last}"))
+}
+
+/// Closes one descriptor by its number; under the same promise as [`close_range`]. close(2).
+pub fn close(number: RawFd) {
+    // SAFETY: as above. Whether it was open does not matter.
+    unsafe { libc::close(number) };
+}
+
+/// Whether there is a descriptor of this number. fcntl(2) F_GETFD.
+pub fn is_open(number: RawFd) -> bool {
+    // SAFETY: F_GETFD takes no argument and touches no memory.
+    unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
+}
+
+/// Waits until nobody holds the reading end of a pipe or FIFO. poll(2), POLLERR.
+pub fn wait_for_no_reader<F: AsFd>(writer: &F) -> Result<()> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let mut polled = [PollFd::new(writer, PollFlags::empty())];
+    rustix::io::retry_on_intr(|| poll(&mut polled, None)).map(drop).map_err(refused!("poll", "{}", fd(writer)))
+}

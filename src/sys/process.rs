@@ -7,6 +7,9 @@ use super::{Errno, Refused, Result, fd, refused};
 /// A process id as this process sees it.
 pub type Pid = i32;
 
+/// Bears the child in the cgroup behind `clone_args.cgroup` (linux/sched.h; libc's constant overflows).
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// What a clone bears.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Birth<'a> {
@@ -48,7 +51,7 @@ pub fn clone3(birth: Birth<'_>) -> Result<Side> {
     args.pidfd = &raw mut pidfd as u64;
     args.exit_signal = if siblings { 0 } else { libc::SIGCHLD as u64 };
     if let Some(cgroup) = birth.cgroup {
-        args.flags |= libc::CLONE_INTO_CGROUP as u64;
+        args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
     // SAFETY: without CLONE_VM the child runs on a copy of this stack, so both sides return from here as from
@@ -177,6 +180,11 @@ pub fn set_child_subreaper() -> Result<()> {
 /// Starts a session, away from the caller's terminal. setsid(2).
 pub fn setsid() -> Result<()> {
     nix::unistd::setsid().map(drop).map_err(refused!("setsid"))
+}
+
+/// Our own id, in our own pid namespace. getpid(2).
+pub fn getpid() -> Pid {
+    rustix::process::getpid().as_raw_nonzero().get()
 }
 
 /// Ends this process at once, without running anything of the C library's. _exit(2).
