@@ -1,1 +1,427 @@
-//! Every decision, no effects.
+//! Every decision, no effects: what this host will do about what the config means.
+//!
+//! Each concern owns the type of its own instructions; this module, one rank above, fills them in. Nothing here
+//! opens, makes or looks at anything: what has to be known of the host comes in as [`Facts`].
+
+use std::path::PathBuf;
+
+use specconv::{Config, Hooks, NamespaceKind, NetDevice, Process, Sysctl};
+
+use crate::cgroup::{self, Layout};
+use crate::error::{Error, Kind, Result};
+use crate::hooks::{OCI_VERSION, OciState};
+use crate::host::Host;
+use crate::namespaces::{self, Mapping};
+use crate::{identity, limits, rootfs};
+
+/// Everything that init and parent will do.
+#[derive(Debug)]
+pub struct Plan {
+    /// The container's id.
+    pub id: String,
+    /// The bundle, absolute.
+    pub bundle: PathBuf,
+    /// Annotations, for the state that hooks read.
+    pub annotations: std::collections::BTreeMap<String, String>,
+    /// Namespaces.
+    pub namespaces: namespaces::Plan,
+    /// The cgroup; `None` where the user asked for none.
+    pub cgroup: Option<cgroup::Plan>,
+    /// The root filesystem.
+    pub rootfs: rootfs::Plan,
+    /// The program.
+    pub program: ProgramPlan,
+    /// Hooks.
+    pub hooks: Hooks,
+    /// Hostname.
+    pub hostname: Option<String>,
+    /// NIS domain name.
+    pub domainname: Option<String>,
+    /// Kernel parameters.
+    pub sysctl: Vec<Sysctl>,
+    /// Network devices to move in.
+    pub net_devices: Vec<NetDevice>,
+    /// Whether init has a pid namespace of its own and so is number 1 in it.
+    pub new_pid: bool,
+    /// Whether the runtime hides (non-dumpable) before it clones; without root's rights it could then not
+    /// write its child's maps, and init hides later.
+    pub hide_early: bool,
+    /// Which steps of the story apply.
+    pub script: Script,
+}
+
+/// The program that a process of ours becomes: init's, or one that `exec` brings in.
+#[derive(Debug)]
+pub struct ProgramPlan {
+    /// What it is.
+    pub process: Process,
+    /// Who it is.
+    pub identity: identity::Plan,
+    /// Limits of the process itself.
+    pub limits: limits::Plan,
+    /// Whether it lives in a user namespace of the container's: raising limits is then the parent's.
+    pub user_namespace: bool,
+    /// How many descriptors beyond 0, 1 and 2 it inherits.
+    pub preserve_fds: u32,
+    /// LISTEN_FDS and its kin (sd_listen_fds(3)), where the caller handed descriptors down.
+    pub listen_env: Vec<(&'static str, String)>,
+}
+
+/// Which steps apply that do not always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Script {
+    /// The parent lends mounts or moves network devices.
+    pub lend: bool,
+    /// There are hooks to run in the runtime's namespaces.
+    pub runtime_hooks: bool,
+}
+
+/// What has to be known to decide, besides the config.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// The host.
+    pub host: &'a Host,
+    /// The cgroup hierarchies.
+    pub layout: &'a Layout,
+    /// The setuid helpers, where the host has them.
+    pub helpers: Option<Mapping>,
+    /// The root filesystem, absolute and without links.
+    pub rootfs: PathBuf,
+    /// The bundle, absolute.
+    pub bundle: PathBuf,
+}
+
+/// What the caller asked for besides the config.
+#[derive(Debug, Clone)]
+pub struct Wishes<'a> {
+    /// The container's id.
+    pub id: &'a str,
+    /// Who makes the cgroup.
+    pub driver: cgroup::Driver,
+    /// Whether errors of cgroups are tolerated.
+    pub rootless_cgroups: bool,
+    /// MS_MOVE and chroot instead of pivot_root.
+    pub no_pivot: bool,
+    /// No new session keyring.
+    pub no_new_keyring: bool,
+    /// Descriptors beyond 0, 1 and 2.
+    pub preserve_fds: u32,
+    /// Environment for descriptors of socket activation.
+    pub listen_env: Vec<(&'static str, String)>,
+}
+
+impl Plan {
+    /// The state that hooks read.
+    pub fn state(&self, status: &str, pid: i32) -> String {
+        OciState {
+            oci_version: OCI_VERSION,
+            id: &self.id,
+            status,
+            pid,
+            bundle: &self.bundle.to_string_lossy(),
+            annotations: &self.annotations,
+        }
+        .to_json()
+    }
+}
+
+/// Decides everything.
+///
+/// # Errors
+/// What the config asks for and this host, or this version of orlop, cannot do: with the field.
+pub fn plan(config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Result<Plan> {
+    refuse_what_is_not_built(&config)?;
+    refuse_without_mount_namespace(&config)?;
+    let Some(process) = config.process.clone() else {
+        return Err(Error::invalid("process", "there is no program to run"));
+    };
+    let mapping = mapping(&config, facts)?;
+    let namespaces = namespaces::plan(&config, mapping);
+    check_ids(&config, &process)?;
+
+    let cgroup = if wishes.driver == cgroup::Driver::Disabled {
+        refuse_limits_without_cgroup(&config)?;
+        None
+    } else {
+        Some(cgroup::plan(
+            &cgroup::Request {
+                id: wishes.id,
+                cgroups_path: config.cgroups_path.as_deref(),
+                driver: wishes.driver,
+                resources: &config.resources,
+                rootless: wishes.rootless_cgroups,
+                in_user_namespace: facts.host.in_user_namespace,
+            },
+            facts.layout,
+        )?)
+    };
+    let rootfs = rootfs_plan(&config, facts, wishes, cgroup.as_ref());
+    let script = Script {
+        lend: rootfs::lends(&rootfs) || !config.net_devices.is_empty(),
+        runtime_hooks: !(config.hooks.prestart.is_empty() && config.hooks.create_runtime.is_empty()),
+    };
+    let denied = match &namespaces.ids {
+        Some(ids) => ids.how == Mapping::OwnId || facts.host.setgroups_denied,
+        None => facts.host.setgroups_denied,
+    };
+    let program = ProgramPlan {
+        identity: identity::Plan {
+            // runc's default for init; exec keeps the inherited one.
+            umask: Some(process.user.umask.unwrap_or(0o022)),
+            ..identity_plan(&config, &process, denied, wishes.id, wishes.no_new_keyring)
+        },
+        limits: limits_plan(&config, &process),
+        user_namespace: namespaces.user,
+        preserve_fds: wishes.preserve_fds,
+        listen_env: wishes.listen_env.clone(),
+        process,
+    };
+    Ok(Plan {
+        id: wishes.id.to_owned(),
+        bundle: facts.bundle.clone(),
+        new_pid: config.namespaces.is_new(NamespaceKind::Pid),
+        hide_early: facts.host.is_root(),
+        annotations: config.annotations,
+        namespaces,
+        cgroup,
+        rootfs,
+        program,
+        hooks: config.hooks,
+        hostname: config.hostname,
+        domainname: config.domainname,
+        sysctl: config.sysctl,
+        net_devices: config.net_devices,
+        script,
+    })
+}
+
+/// What the specification has and this version of orlop does not: refused, never skipped.
+fn refuse_what_is_not_built(config: &Config) -> Result<()> {
+    const NOT_YET: &str = "not supported yet by this version of orlop";
+    let process = config.process.as_ref();
+    let asked = [
+        ("linux.seccomp", config.seccomp.is_some()),
+        ("linux.intelRdt", config.intel_rdt.is_some()),
+        ("process.apparmorProfile", process.is_some_and(|process| process.apparmor_profile.is_some())),
+        ("process.selinuxLabel", process.is_some_and(|process| process.selinux_label.is_some())),
+    ];
+    match asked.iter().find(|(_, asked)| *asked) {
+        Some((field, _)) => Err(Error::unsupported(field, NOT_YET)),
+        None => Ok(()),
+    }
+}
+
+/// Without a mount namespace of its own, whatever the container mounts would be the host's mounts.
+fn refuse_without_mount_namespace(config: &Config) -> Result<()> {
+    if config.namespaces.has(NamespaceKind::Mount) {
+        return Ok(());
+    }
+    let asked = [
+        ("mounts", !config.mounts.is_empty()),
+        ("linux.maskedPaths", !config.masked_paths.is_empty()),
+        ("linux.readonlyPaths", !config.readonly_paths.is_empty()),
+        ("root.readonly", config.root.readonly),
+        ("linux.rootfsPropagation", config.rootfs_propagation.is_some()),
+    ];
+    match asked.iter().find(|(_, asked)| *asked) {
+        Some((field, _)) => Err(Error::invalid(field, "needs a mount namespace, and linux.namespaces has none")),
+        None => Ok(()),
+    }
+}
+
+fn refuse_limits_without_cgroup(config: &Config) -> Result<()> {
+    // Device rules are in every engine's config, and mean nothing without a cgroup to hold them.
+    let resources = specconv::Resources { devices: Vec::new(), ..config.resources.clone() };
+    if resources == specconv::Resources::default() {
+        return Ok(());
+    }
+    Err(Error::invalid("linux.resources", "limits need a cgroup, and --cgroup-manager disabled asks for none"))
+}
+
+/// How the ids of a new user namespace get into the kernel.
+fn mapping(config: &Config, facts: &Facts<'_>) -> Result<Option<Mapping>> {
+    if !config.namespaces.is_new(NamespaceKind::User) {
+        if !facts.host.is_root() && !config.namespaces.has(NamespaceKind::User) {
+            return Err(Error::invalid(
+                "linux.namespaces",
+                "an unprivileged user can only make containers with a user namespace",
+            ));
+        }
+        return Ok(None);
+    }
+    if facts.host.is_root() {
+        return Ok(Some(Mapping::Direct));
+    }
+    let own = |maps: &[specconv::IdMap], id| matches!(maps, [map] if map.host == id && map.size == 1);
+    if own(&config.uid_mappings, facts.host.uid) && own(&config.gid_mappings, facts.host.gid) {
+        return Ok(Some(Mapping::OwnId));
+    }
+    match &facts.helpers {
+        Some(helpers) => Ok(Some(helpers.clone())),
+        None => Err(Error::unsupported(
+            "linux.uidMappings",
+            "an unprivileged user needs newuidmap and newgidmap for these, and they are not on PATH",
+        )),
+    }
+}
+
+/// Ids without a map would be refused by the kernel late, and without a word about the field.
+fn check_ids(config: &Config, process: &Process) -> Result<()> {
+    if !config.namespaces.is_new(NamespaceKind::User) {
+        return Ok(());
+    }
+    let mapped = |maps: &[specconv::IdMap], id: u32| {
+        maps.iter().any(|map| id >= map.container && u64::from(id) < u64::from(map.container) + u64::from(map.size))
+    };
+    let check = |field: &str, maps: &[specconv::IdMap], id: u32| {
+        if mapped(maps, id) {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Invalid, format!("{field}: {id} is not mapped in the user namespace")))
+    };
+    check("process.user.uid", &config.uid_mappings, process.user.uid)?;
+    check("process.user.gid", &config.gid_mappings, process.user.gid)?;
+    for (index, gid) in process.user.additional_gids.iter().enumerate() {
+        check(&format!("process.user.additionalGids[{index}]"), &config.gid_mappings, *gid)?;
+    }
+    Ok(())
+}
+
+fn identity_plan(
+    config: &Config,
+    process: &Process,
+    setgroups_denied: bool,
+    id: &str,
+    no_new_keyring: bool,
+) -> identity::Plan {
+    let keep = config.annotations.get("run.oci.keep_original_groups").is_some_and(|value| value != "0");
+    identity::Plan {
+        uid: process.user.uid,
+        gid: process.user.gid,
+        groups: match (keep, setgroups_denied) {
+            (true, _) => identity::Groups::Keep,
+            (_, true) => identity::Groups::Denied,
+            _ => identity::Groups::Set(process.user.additional_gids.clone()),
+        },
+        umask: process.user.umask,
+        capabilities: process.capabilities,
+        no_new_privileges: process.no_new_privileges,
+        keyring: (!no_new_keyring).then(|| format!("_ses.{id}")),
+    }
+}
+
+fn limits_plan(config: &Config, process: &Process) -> limits::Plan {
+    limits::Plan {
+        rlimits: process.rlimits.clone(),
+        oom_score_adj: process.oom_score_adj,
+        scheduler: process.scheduler,
+        io_priority: process.io_priority,
+        personality: config.personality,
+        memory_policy: config.memory_policy.clone(),
+        cpu_affinity: None,
+        reset_affinity: true,
+    }
+}
+
+fn rootfs_plan(config: &Config, facts: &Facts<'_>, wishes: &Wishes<'_>, cgroup: Option<&cgroup::Plan>) -> rootfs::Plan {
+    let own = config.namespaces.has(NamespaceKind::Mount);
+    rootfs::Plan {
+        path: facts.rootfs.clone(),
+        bundle: facts.bundle.clone(),
+        readonly: config.root.readonly,
+        entry: match (own, wishes.no_pivot) {
+            (false, _) => rootfs::Entry::Chroot,
+            (true, true) => rootfs::Entry::MoveRoot,
+            (true, false) => rootfs::Entry::Pivot,
+        },
+        propagation: config.rootfs_propagation,
+        mounts: config.mounts.clone(),
+        devices: config.devices.clone(),
+        user_namespace: config.namespaces.has(NamespaceKind::User),
+        privileged: facts.host.is_root(),
+        masked_paths: config.masked_paths.clone(),
+        readonly_paths: config.readonly_paths.clone(),
+        mount_label: config.mount_label.clone(),
+        cgroup: cgroup_view(config, cgroup),
+    }
+}
+
+/// What the container's own cgroup mounts show. What two concerns share travels as data.
+fn cgroup_view(config: &Config, cgroup: Option<&cgroup::Plan>) -> rootfs::CgroupView {
+    let namespace = config.namespaces.has(NamespaceKind::Cgroup);
+    let Some(plan) = cgroup else { return rootfs::CgroupView::None };
+    let views = plan.view();
+    match (plan.mode(), views.as_slice()) {
+        (cgroup::Mode::Unified, [view, ..]) => rootfs::CgroupView::V2 { path: view.path.clone(), namespace },
+        (cgroup::Mode::Unified, []) => rootfs::CgroupView::None,
+        _ => rootfs::CgroupView::V1 { hierarchies: views.into_iter().map(hierarchy).collect(), namespace },
+    }
+}
+
+fn hierarchy(view: cgroup::View) -> rootfs::Hierarchy {
+    let name = view.mount_point.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    rootfs::Hierarchy {
+        name,
+        fstype: if view.controllers.is_empty() { "cgroup2" } else { "cgroup" },
+        options: view.controllers,
+        path: view.path,
+    }
+}
+
+/// Everything that a second process in a living container will do.
+#[derive(Debug)]
+pub struct ExecPlan {
+    /// The program.
+    pub program: ProgramPlan,
+    /// CLONE_NEW* flags of the namespaces to join, all behind init's pidfd.
+    pub join: u64,
+    /// Whether the container has a mount namespace; without one its root is a directory to change to.
+    pub mount_namespace: bool,
+    /// Whether the runtime joins the pid namespace for its child, which takes root's rights over both; without
+    /// them the child joins, and bears another one.
+    pub parent_joins_pid: bool,
+    /// Whether the runtime hides (non-dumpable) before it clones.
+    pub hide_early: bool,
+}
+
+/// Decides about a second process. `config` is the container's own, saved at its creation.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_exec(config: &Config, process: Process, host: &Host, wishes: &Wishes<'_>) -> Result<ExecPlan> {
+    let mut asked = config.clone();
+    asked.process = Some(process);
+    refuse_what_is_not_built(&asked)?;
+    let Some(process) = asked.process.take() else {
+        return Err(Error::invalid("process", "there is no program to run"));
+    };
+    check_ids(config, &process)?;
+    let kinds: Vec<_> = config.namespaces.0.iter().map(|namespace| namespace.kind).collect();
+    let join = kinds.iter().fold(0, |flags, kind| flags | namespaces::flag(*kind));
+    let own_id = !host.is_root()
+        && config.uid_mappings.len() == 1
+        && config.gid_mappings.iter().all(|map| map.size == 1 && map.host == host.gid);
+    let mut limits = limits_plan(config, &process);
+    limits.cpu_affinity = process.exec_cpu_affinity.clone();
+    limits.reset_affinity = limits.cpu_affinity.is_none();
+    Ok(ExecPlan {
+        join,
+        mount_namespace: kinds.contains(&NamespaceKind::Mount),
+        parent_joins_pid: host.is_root() && kinds.contains(&NamespaceKind::Pid),
+        hide_early: host.is_root(),
+        program: ProgramPlan {
+            identity: identity_plan(
+                config,
+                &process,
+                own_id || host.setgroups_denied,
+                wishes.id,
+                wishes.no_new_keyring,
+            ),
+            limits,
+            user_namespace: kinds.contains(&NamespaceKind::User),
+            preserve_fds: wishes.preserve_fds,
+            listen_env: wishes.listen_env.clone(),
+            process,
+        },
+    })
+}
