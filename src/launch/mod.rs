@@ -1,1 +1,157 @@
 //! The story of a launch, and the only place that knows its order.
+//!
+//! Parent and init are the same program holding the same plan in memory: init is a fork, never a re-exec. So there
+//! is no dispatch loop; there is this table, and two functions that read like its columns ([`parent`], [`init`]).
+//!
+//! ```text
+//!   step             parent                                       usher (when needed) / init
+//!   ---------------------------------------------------------------------------------------------------------------------
+//!    0 Prepare       opens all it will need on the host; makes the state folder, Record{creating}, the cgroup
+//!    1 Spawn         clone: init itself, or an usher          ->  born non-dumpable, with a death signal until Ready
+//!    2 Place         attaches the pid (v1, hybrid; on v2 the
+//!                    clone did it), sets the OOM score            waits
+//!    3 MapIds        setgroups, uid_map, gid_map              <-  usher or init: alone in its new user namespace,
+//!                                                                 then becomes its root
+//!    4 Enter                                                      usher: joins, makes user and time namespaces,
+//!                                                                 bears init (CLONE_PARENT), ends; init: joins and
+//!                                                                 makes the rest, cgroup namespace, session, keyring
+//!    5 Limit         Record{pid}; cgroup limits, device rules
+//!    6 Lend          mount sources and network devices      <->   kept as detached mounts
+//!    7 BuildRoot                                                  loopback; mounts, devices, links: not yet /
+//!    8 RuntimeHooks  prestart, createRuntime                <->   waits
+//!    9 ContainerHooks                                             createContainer
+//!   10 EnterRoot                                                  pivot_root
+//!   11 Furnish                                                    console, cwd made, hostname, sysctl
+//!   12 Seal                                                       readonly paths and root, masks
+//!   13 Become                                                     limits of the process; ids, groups, capabilities,
+//!                                                                 no_new_privs
+//!   14 Ready         rlimits; Record{created}; pid file       <-  all that can fail early is done; executable found
+//!   15 Wait          (gone)                                       blocks on the fifo until `start`
+//!   16 Exec          `start` hears the fifo's end             <-  startContainer hooks, close, execve
+//! ```
+//!
+//! - Which steps apply is decided in `plan`, before Spawn, for both sides; a step that is skipped is skipped on both
+//!   sides by the same `if`.
+//! - Without a user namespace, a time namespace or a pid namespace to join there is no usher: one clone makes init
+//!   with all its namespaces. A cgroup namespace is never in the clone: it would be rooted at the parent's cgroup.
+//! - oom_score_adj is set before MapIds (it needs the host's right); cgroup limits after the last clone (`pids.max` 1
+//!   must not stop the usher), while init is building its root; rlimits at Ready (a low NOFILE must not stop BuildRoot).
+//! - A failure on init's side travels as one bounded record, so that the parent shows the error that init had. After
+//!   Ready the parent is gone, and a failure goes through the fifo ([`crate::launch::gate`]).
+//! - Every acquiring step pushes its reverse on [`Undo`]; Ready disarms it. Once a prestart or createRuntime hook has
+//!   begun, the caller's undo ends with the poststop hooks (runtime.md#lifecycle).
+//!
+//! `exec` is the same story with fewer lines ([`exec`]).
+
+use std::os::fd::OwnedFd;
+
+pub mod exec;
+pub mod gate;
+pub mod init;
+pub mod parent;
+mod rendezvous;
+mod spawn;
+
+use crate::cgroup::Cgroup;
+use crate::error::Result;
+use crate::namespaces::Opened;
+use crate::sys::process::Child;
+
+pub use parent::create;
+
+/// The steps of the table, by their numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "the table above tells")]
+pub enum Step {
+    Prepare = 0,
+    Spawn = 1,
+    Place = 2,
+    MapIds = 3,
+    Enter = 4,
+    Limit = 5,
+    Lend = 6,
+    BuildRoot = 7,
+    RuntimeHooks = 8,
+    ContainerHooks = 9,
+    EnterRoot = 10,
+    Furnish = 11,
+    Seal = 12,
+    Become = 13,
+    Ready = 14,
+    Wait = 15,
+    Exec = 16,
+}
+
+/// What the parent opened on the host before there was a child (step Prepare). Init inherits all of it.
+#[derive(Debug)]
+pub struct Prepared<'a> {
+    /// The container's cgroup; `None` where the user asked for none.
+    pub cgroup: Option<&'a Cgroup>,
+    /// Namespaces to join.
+    pub namespaces: Vec<Opened>,
+    /// The exec fifo, open for reading and writing, so that opening it never blocks.
+    pub fifo: OwnedFd,
+    /// Where init sends the terminal's master.
+    pub console: Option<OwnedFd>,
+    /// The bundle, working directory of the runtime's hooks.
+    pub bundle: OwnedFd,
+    /// Files for the output of hooks.
+    pub hook_output: HookOutput,
+}
+
+/// Files for the output of hooks (crun's `run.oci.hooks.stdout` and `.stderr`), opened for appending.
+#[derive(Debug, Default)]
+pub struct HookOutput {
+    /// Standard output.
+    pub stdout: Option<OwnedFd>,
+    /// Standard error.
+    pub stderr: Option<OwnedFd>,
+}
+
+/// What has happened, for the one who keeps the record.
+#[derive(Debug)]
+pub enum Milestone<'a> {
+    /// Init lives; nothing else is there yet.
+    Born(&'a Child),
+    /// The runtime's hooks are about to run: from now on an undo ends with the poststop hooks.
+    HooksBegin,
+    /// Init waits for `start`.
+    Ready(&'a Child),
+}
+
+/// A launched init.
+#[derive(Debug)]
+pub struct Launched {
+    /// The process.
+    pub init: Child,
+    /// What init wants the user to know.
+    pub warnings: Vec<String>,
+}
+
+/// The reverse of what was done, last thing first, unless all went well.
+#[derive(Default)]
+pub struct Undo<'a>(Vec<Box<dyn FnOnce() + 'a>>);
+
+impl<'a> Undo<'a> {
+    /// Adds the reverse of what has just been done.
+    pub fn push(&mut self, reverse: impl FnOnce() + 'a) {
+        self.0.push(Box::new(reverse));
+    }
+
+    /// All went well.
+    pub fn disarm(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        while let Some(reverse) = self.0.pop() {
+            reverse();
+        }
+    }
+}
+
+/// The one who keeps the record is told of each milestone, and may refuse to go on.
+pub type Observer<'a> = dyn FnMut(Milestone<'_>) -> Result<()> + 'a;

@@ -1,0 +1,186 @@
+//! A second process in a living container: the story of [`super`] with fewer lines.
+//!
+//! ```text
+//!   step      parent                                        child
+//!   ------------------------------------------------------------------------------------------------------
+//!    1 Spawn  joins the pid namespace for its child; clone  ->  non-dumpable, with a death signal until Exec
+//!    2 Place  attaches the pid where the clone did not;         waits
+//!             OOM score, affinity
+//!    4 Enter                                                    closes what is the host's; joins all of init's
+//!                                                               namespaces at once; session, keyring; terminal
+//!   13 Become                                                   as init
+//!   14 Ready  rlimits; pid file                             <-  executable found
+//!   16 Exec   hears the link's end: it was executed         <-  execve
+//! ```
+//!
+//! All of init's care is repeated here but for the root filesystem: what `exec` left out has been a CVE each time
+//! (CVE-2022-29162, CVE-2016-9962).
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::rendezvous::{self, Link};
+use super::{Launched, Step, Undo, init, parent, spawn};
+use crate::cgroup::Cgroup;
+use crate::error::{Context, Error, Result};
+use crate::plan::{ExecPlan, ProgramPlan};
+use crate::program;
+use crate::sys::process::{self, Child};
+use crate::sys::{self, namespace};
+use crate::{compat, identity, limits, namespaces, signal, terminal};
+
+/// What the parent opened on the host before there was a child.
+#[derive(Debug)]
+pub struct Prepared<'a> {
+    /// The container's init.
+    pub init: BorrowedFd<'a>,
+    /// The container's cgroup.
+    pub cgroup: Option<&'a Cgroup>,
+    /// The root filesystem of a container without a mount namespace.
+    pub root: Option<OwnedFd>,
+    /// Where the child sends its terminal's master.
+    pub console: Option<OwnedFd>,
+}
+
+/// Starts a second process in the container; returns once its program was executed.
+///
+/// # Errors
+/// Whatever failed on either side, the execve included, with no process left.
+pub fn exec(plan: &ExecPlan, prepared: Prepared<'_>, ready: &mut dyn FnMut(&Child) -> Result<()>) -> Result<Launched> {
+    let (link, theirs) = rendezvous::pair()?;
+    if plan.hide_early {
+        process::set_dumpable(false).doing("hide from the container")?;
+    }
+
+    //  1 Spawn
+    let pid_flag = namespaces::flag(specconv::NamespaceKind::Pid);
+    if plan.parent_joins_pid {
+        namespace::setns(prepared.init, pid_flag).doing("join the container's pid namespace")?;
+    }
+    let limits = &plan.program.limits;
+    limits::set_initial_affinity(sys::sched::SELF, limits)?;
+    let Some(born) = spawn::bear(0, prepared.cgroup.and_then(Cgroup::fd))? else {
+        drop(link);
+        run(plan, prepared, theirs)
+    };
+    drop(theirs);
+    let first = born.child;
+    let mut undo = Undo::default();
+    parent::end_on_failure(&mut undo, &first)?;
+
+    //  2 Place
+    if let Some(cgroup) = prepared.cgroup
+        && !born.placed
+    {
+        cgroup.attach(nix::unistd::Pid::from_raw(first.pid))?;
+    }
+    limits::set_oom_score_adj(first.pid, limits)?;
+    limits::reset_affinity(first.pid, limits);
+    limits::set_final_affinity(first.pid, limits)?;
+    link.go(Step::Place)?;
+
+    //  4 Enter
+    let child = if plan.needs_usher() {
+        let child = spawn::from_usher(&link)?;
+        parent::end_on_failure(&mut undo, &child)?;
+        process::waitid(first.pidfd.as_fd()).doing("wait for the usher's end")?;
+        child
+    } else {
+        first
+    };
+
+    // 14 Ready
+    let told = link.wait_for_done(Step::Ready)?;
+    if plan.program.user_namespace {
+        limits::set_rlimits(child.pid, limits)?;
+    }
+    ready(&child)?;
+
+    // 16 Exec
+    link.go(Step::Exec)?;
+    link.wait_for_end()?;
+    undo.disarm();
+    Ok(Launched { init: child, warnings: parent::warnings(&told.bytes) })
+}
+
+impl ExecPlan {
+    /// Whether the child has to join the pid namespace itself, and so bear the one who lives in it.
+    fn needs_usher(&self) -> bool {
+        self.join & namespaces::flag(specconv::NamespaceKind::Pid) != 0 && !self.parent_joins_pid
+    }
+}
+
+/// The child's whole life before the program.
+fn run(plan: &ExecPlan, prepared: Prepared<'_>, link: Link) -> ! {
+    let mut step = Step::Place;
+    let Err(error) = walk(plan, prepared, &link, &mut step);
+    link.failed(step, &error);
+    process::exit(1)
+}
+
+fn walk(plan: &ExecPlan, mut prepared: Prepared<'_>, link: &Link, step: &mut Step) -> Result<Infallible> {
+    process::set_death_signal(libc::SIGKILL)?;
+    link.wait_for_go(Step::Place)?;
+
+    *step = Step::Enter;
+    process::set_dumpable(false).doing("hide from the container")?;
+    let_go_of_the_host(&plan.program, &prepared, link)?;
+    sys::stop_naming_descriptors();
+    join(plan, &prepared)?;
+    if plan.needs_usher()
+        && let Some(child) = spawn::bear_sibling(0)?
+    {
+        let sent = link.done(Step::Enter, &child.pid.to_ne_bytes(), &[child.pidfd.as_fd()]);
+        process::exit(sent.is_err().into())
+    }
+    process::setsid()?;
+    identity::join_session_keyring(&plan.program.identity)?;
+    if let Some(console) = prepared.console.take() {
+        let root = sys::file::openat(sys::file::CWD, "/".as_ref(), sys::file::OFlags::PATH, sys::file::Mode::empty())?;
+        let pair = init::open_terminal(&plan.program, root.as_fd(), console)?;
+        terminal::adopt(pair.peer)?;
+    }
+
+    *step = Step::Become;
+    let (program, warnings) = init::become_program(&plan.program)?;
+
+    *step = Step::Ready;
+    compat::close_range::cloexec_from(3 + plan.program.preserve_fds)?;
+    link.done(Step::Ready, warnings.join("\n").as_bytes(), &[])?;
+    link.wait_for_go(Step::Exec)?;
+
+    *step = Step::Exec;
+    process::set_death_signal(0)?;
+    signal::reset_all();
+    Err::<Infallible, Error>(program::execute(&program))
+}
+
+fn let_go_of_the_host(plan: &ProgramPlan, prepared: &Prepared<'_>, link: &Link) -> Result<()> {
+    let kept = [
+        Some(link.as_fd()),
+        Some(prepared.init),
+        prepared.root.as_ref().map(AsFd::as_fd),
+        prepared.console.as_ref().map(AsFd::as_fd),
+    ];
+    let kept: Vec<_> = kept.into_iter().flatten().collect();
+    compat::close_range::close_all_but(3 + plan.preserve_fds, &kept).doing("close what is the host's")
+}
+
+fn join(plan: &ExecPlan, prepared: &Prepared<'_>) -> Result<()> {
+    let mut flags = plan.join;
+    if plan.parent_joins_pid {
+        flags &= !namespaces::flag(specconv::NamespaceKind::Pid);
+    }
+    if flags != 0 {
+        namespace::setns(prepared.init, flags).doing("join the container's namespaces")?;
+    }
+    if plan.program.user_namespace {
+        namespaces::become_root()?;
+    }
+    if let Some(root) = &prepared.root {
+        sys::file::fchdir(root.as_fd())
+            .and_then(|()| sys::file::chroot(".".as_ref()))
+            .doing("enter the container's root")?;
+    }
+    Ok(())
+}

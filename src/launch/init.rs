@@ -1,0 +1,200 @@
+//! Init's column of the table in [`super`].
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use specconv::NamespaceKind;
+
+use super::rendezvous::Link;
+use super::{Prepared, Step, gate};
+use crate::error::{Context, Result};
+use crate::hooks::{self, HookKind};
+use crate::plan::{Plan, ProgramPlan};
+use crate::program::{self, Program};
+use crate::sys::sched::SELF;
+use crate::sys::{self, namespace, process};
+use crate::{compat, identity, limits, namespaces, network, rootfs, signal, sysctl, terminal};
+
+/// Init's whole life before the program: walks the table, and tells whoever waits where it failed.
+pub(super) fn run(plan: &Plan, prepared: Prepared<'_>, link: Link) -> ! {
+    let mut step = Step::Spawn;
+    let waiting = match create(plan, prepared, &link, &mut step) {
+        Ok(waiting) => waiting,
+        Err(error) => {
+            link.failed(step, &error);
+            process::exit(1)
+        }
+    };
+    drop(link);
+    let Err(error) = start(plan, &waiting);
+    gate::fail(waiting.gate.as_fd(), &error);
+    process::exit(1)
+}
+
+/// Steps 2 to 14. Returns the gate behind which the program waits.
+fn create(plan: &Plan, mut prepared: Prepared<'_>, link: &Link, step: &mut Step) -> Result<Waiting> {
+    process::set_death_signal(libc::SIGKILL)?;
+
+    *step = Step::MapIds;
+    if plan.namespaces.usher.is_none() {
+        link.wait_for_go(Step::MapIds)?;
+        if plan.namespaces.ids.is_some() {
+            namespaces::become_root()?;
+        }
+    }
+    process::set_dumpable(false).doing("hide from the container")?;
+
+    *step = Step::Enter;
+    namespaces::join(std::mem::take(&mut prepared.namespaces), |_| Ok(()))?;
+    if plan.namespaces.unshare != 0 {
+        namespace::unshare(plan.namespaces.unshare).doing("make the container's namespaces")?;
+    }
+    let_go_of_the_host(plan, &prepared, link)?;
+    if plan.namespaces.new_cgroup {
+        namespace::unshare(namespaces::flag(NamespaceKind::Cgroup)).doing("make the cgroup namespace")?;
+    }
+    process::setsid()?;
+    identity::join_session_keyring(&plan.program.identity)?;
+
+    *step = Step::Lend;
+    let lent = if plan.script.lend {
+        link.done(Step::Enter, &[], &[])?;
+        link.borrow(Step::Lend)?.into_iter().map(|(mount, tree)| rootfs::Lent { mount, tree }).collect()
+    } else {
+        Vec::new()
+    };
+
+    *step = Step::BuildRoot;
+    if plan.namespaces.new_network {
+        network::bring_loopback_up()?;
+    }
+    let mut root = rootfs::build(&plan.rootfs, lent)?;
+
+    *step = Step::RuntimeHooks;
+    if plan.script.runtime_hooks {
+        link.done(Step::BuildRoot, &[], &[])?;
+        link.wait_for_go(Step::RuntimeHooks)?;
+    }
+
+    *step = Step::ContainerHooks;
+    let state = plan.state("creating", process::getpid());
+    hooks::run(
+        &plan.hooks.create_container,
+        &hooks::Moment {
+            kind: HookKind::CreateContainer,
+            state: &state,
+            default_env: None,
+            directory: Some(root.fd()),
+            output: prepared.hook_output.borrowed(),
+        },
+    )?;
+
+    *step = Step::EnterRoot;
+    let proc = if plan.sysctl.is_empty() { None } else { Some(compat::procfs::open()?) };
+    sys::stop_naming_descriptors();
+    root.enter()?;
+    drop(prepared.bundle);
+
+    *step = Step::Furnish;
+    if let Some(console) = prepared.console.take() {
+        furnish_terminal(plan, &root, console)?;
+    }
+    root.make_cwd(&plan.program.process.cwd)?;
+    if let Some(hostname) = &plan.hostname {
+        sysctl::set_hostname(hostname)?;
+    }
+    if let Some(domainname) = &plan.domainname {
+        sysctl::set_domainname(domainname)?;
+    }
+    if let Some(proc) = proc {
+        sysctl::write(proc.as_fd(), &plan.sysctl)?;
+    }
+
+    *step = Step::Seal;
+    root.seal()?;
+
+    *step = Step::Become;
+    let (program, warnings) = become_program(&plan.program)?;
+
+    *step = Step::Ready;
+    process::set_death_signal(0)?;
+    compat::close_range::cloexec_from(3 + plan.program.preserve_fds)?;
+    link.done(Step::Ready, warnings.join("\n").as_bytes(), &[])?;
+    Ok(Waiting { gate: prepared.fifo, program, hook_output: prepared.hook_output })
+}
+
+/// Closes what init inherited from the parent and does not need: the state folder with its lock, cgroups, sockets,
+/// whatever the caller left open. Nothing of the host may be found through init (CVE-2016-9962, CVE-2024-21626).
+fn let_go_of_the_host(plan: &Plan, prepared: &Prepared<'_>, link: &Link) -> Result<()> {
+    let kept: [Option<BorrowedFd<'_>>; 6] = [
+        Some(link.as_fd()),
+        Some(prepared.fifo.as_fd()),
+        Some(prepared.bundle.as_fd()),
+        prepared.console.as_ref().map(AsFd::as_fd),
+        prepared.hook_output.stdout.as_ref().map(AsFd::as_fd),
+        prepared.hook_output.stderr.as_ref().map(AsFd::as_fd),
+    ];
+    let kept: Vec<_> = kept.into_iter().flatten().collect();
+    compat::close_range::close_all_but(3 + plan.program.preserve_fds, &kept).doing("close what is the host's")
+}
+
+/// A terminal of the container's own devpts: its master to whoever asked, its peer to the program and on
+/// `/dev/console`.
+fn furnish_terminal(plan: &Plan, root: &rootfs::Rootfs, console: OwnedFd) -> Result<()> {
+    let pair = open_terminal(&plan.program, root.fd(), console)?;
+    root.attach_console(pair.peer.as_fd())?;
+    terminal::adopt(pair.peer)
+}
+
+/// Opens a pair in the devpts beneath `root`, and sends the master to whoever asked.
+pub(super) fn open_terminal(plan: &ProgramPlan, root: BorrowedFd<'_>, console: OwnedFd) -> Result<terminal::Pair> {
+    let pair = terminal::open_pair(root)?;
+    if let Some(size) = plan.process.terminal.and_then(|terminal| terminal.size) {
+        pair.resize(size)?;
+    }
+    terminal::send(console.as_fd(), &pair)?;
+    Ok(pair)
+}
+
+/// Step Become: from root of the container to the user of the program, which is found with that user's eyes.
+pub(super) fn become_program(plan: &ProgramPlan) -> Result<(Program, Vec<String>)> {
+    let (process, who) = (&plan.process, &plan.identity);
+    limits::in_init(&plan.limits)?;
+    if !plan.user_namespace {
+        // With a user namespace this is the parent's: raising a limit needs the host's right.
+        limits::set_rlimits(SELF, &plan.limits)?;
+    }
+    identity::set_umask(who);
+    identity::set_no_new_privileges(who)?;
+    let entered = identity::enter_cwd(&process.cwd)?;
+    identity::own_stdio(who.uid)?;
+    let warnings = identity::become_user(who)?;
+    identity::enter_cwd_as_user(&process.cwd, entered)?;
+    let env = program::environment(&process.env, &plan.listen_env, || program::home(who.uid));
+    Ok((Program::new(&process.args, env)?, warnings))
+}
+
+/// Init in front of the gate, with all that it needs behind it.
+struct Waiting {
+    gate: OwnedFd,
+    program: Program,
+    hook_output: super::HookOutput,
+}
+
+/// Steps 15 and 16.
+fn start(plan: &Plan, waiting: &Waiting) -> Result<Infallible> {
+    gate::wait(waiting.gate.as_fd())?;
+    let state = plan.state("created", process::getpid());
+    hooks::run(
+        &plan.hooks.start_container,
+        &hooks::Moment {
+            kind: HookKind::StartContainer,
+            state: &state,
+            default_env: Some(&plan.program.process.env),
+            directory: None,
+            output: waiting.hook_output.borrowed(),
+        },
+    )?;
+    signal::reset_all();
+    Err(program::execute(&waiting.program))
+}

@@ -1,0 +1,162 @@
+//! The parent's column of the table in [`super`].
+
+use std::os::fd::AsFd;
+
+use super::rendezvous::{self, Link};
+use super::{Launched, Milestone, Observer, Prepared, Step, Undo, init, spawn};
+use crate::error::{Context, Result};
+use crate::hooks::{self, HookKind};
+use crate::plan::Plan;
+use crate::sys::process::{self, Child};
+use crate::{limits, namespaces, network, rootfs};
+
+/// Launches a container up to the point where init waits for `start`.
+///
+/// # Errors
+/// Whatever failed on either side, with nothing of the container's processes left. What the caller made before
+/// (state folder, cgroup) is the caller's to undo.
+pub fn create(plan: &Plan, prepared: Prepared<'_>, observe: &mut Observer<'_>) -> Result<Launched> {
+    let (link, theirs) = rendezvous::pair()?;
+    if plan.hide_early {
+        process::set_dumpable(false).doing("hide from the container")?;
+    }
+
+    //  1 Spawn
+    let usher = plan.namespaces.usher.as_ref();
+    let flags = if usher.is_some() { 0 } else { plan.namespaces.bear };
+    let cgroup = prepared.cgroup;
+    let Some(born) = spawn::bear(flags, cgroup.and_then(|cgroup| cgroup.fd()))? else {
+        drop(link);
+        match usher {
+            Some(_) => spawn::usher(plan, prepared, theirs),
+            None => init::run(plan, prepared, theirs),
+        }
+    };
+    drop(theirs);
+    let mut undo = Undo::default();
+    let first = born.child;
+    end_on_failure(&mut undo, &first)?;
+
+    //  2 Place
+    if let Some(cgroup) = cgroup
+        && !born.placed
+    {
+        cgroup.attach(nix::unistd::Pid::from_raw(first.pid))?;
+    }
+    limits::set_oom_score_adj(first.pid, &plan.program.limits)?;
+    limits::reset_affinity(first.pid, &plan.program.limits);
+    if usher.is_some() {
+        link.go(Step::Place)?;
+    }
+
+    //  3 MapIds
+    if let Some(ids) = &plan.namespaces.ids {
+        if usher.is_some() {
+            link.wait_for_done(Step::MapIds)?;
+        }
+        namespaces::map_ids(first.pid, ids)?;
+    }
+    if usher.is_none() || plan.namespaces.ids.is_some() {
+        link.go(Step::MapIds)?;
+    }
+
+    //  4 Enter
+    let init = match usher {
+        None => first,
+        Some(_) => {
+            let init = spawn::from_usher(&link)?;
+            end_on_failure(&mut undo, &init)?;
+            process::waitid(first.pidfd.as_fd()).doing("wait for the usher's end")?;
+            init
+        }
+    };
+
+    //  5 Limit
+    observe(Milestone::Born(&init))?;
+    if let (Some(cgroup), Some(limits)) = (cgroup, &plan.cgroup) {
+        cgroup.apply(limits)?;
+    }
+
+    //  6 Lend
+    if plan.script.lend {
+        lend(plan, &init, &link)?;
+    }
+
+    //  7, 8 BuildRoot, RuntimeHooks
+    if plan.script.runtime_hooks {
+        link.wait_for_done(Step::BuildRoot)?;
+        observe(Milestone::HooksBegin)?;
+        runtime_hooks(plan, &prepared, &init)?;
+        link.go(Step::RuntimeHooks)?;
+    }
+
+    // 14 Ready
+    let ready = link.wait_for_done(Step::Ready)?;
+    if plan.program.user_namespace {
+        limits::set_rlimits(init.pid, &plan.program.limits)?;
+    }
+    observe(Milestone::Ready(&init))?;
+    undo.disarm();
+    Ok(Launched { init, warnings: warnings(&ready.bytes) })
+}
+
+/// What the user should know, a line each.
+pub(super) fn warnings(ready: &[u8]) -> Vec<String> {
+    String::from_utf8_lossy(ready).lines().map(str::to_owned).collect()
+}
+
+/// Kills and reaps: the undo of every clone.
+pub(super) fn end_on_failure(undo: &mut Undo<'_>, child: &Child) -> Result<()> {
+    let pidfd = child.pidfd.try_clone().map_err(crate::sys::refused!("dup"))?;
+    undo.push(move || {
+        let _ = process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+        let _ = process::waitid(pidfd.as_fd());
+    });
+    Ok(())
+}
+
+fn lend(plan: &Plan, init: &Child, link: &Link) -> Result<()> {
+    link.wait_for_done(Step::Enter)?;
+    let user =
+        plan.namespaces.user.then(|| namespaces::open_of(init.pid, specconv::NamespaceKind::User)).transpose()?;
+    let lent = rootfs::lend(&plan.rootfs, user.as_ref().map(|user| user.as_fd()))?;
+    if !plan.net_devices.is_empty() {
+        let net = namespaces::open_of(init.pid, specconv::NamespaceKind::Network)?;
+        network::move_devices(&plan.net_devices, net.as_fd())?;
+    }
+    let trees: Vec<_> = lent.iter().map(|lent| (lent.mount, lent.tree.as_fd())).collect();
+    link.lend(Step::Lend, &trees)
+}
+
+fn runtime_hooks(plan: &Plan, prepared: &Prepared<'_>, init: &Child) -> Result<()> {
+    let state = plan.state("creating", init.pid);
+    for (kind, hooks) in
+        [(HookKind::Prestart, &plan.hooks.prestart), (HookKind::CreateRuntime, &plan.hooks.create_runtime)]
+    {
+        hooks::run(hooks, &prepared.moment(kind, &state))?;
+    }
+    Ok(())
+}
+
+impl Prepared<'_> {
+    /// The circumstances of a hook in the runtime's namespaces.
+    fn moment<'s>(&'s self, kind: HookKind, state: &'s str) -> hooks::Moment<'s> {
+        hooks::Moment {
+            kind,
+            state,
+            default_env: None,
+            directory: Some(self.bundle.as_fd()),
+            output: self.hook_output.borrowed(),
+        }
+    }
+}
+
+impl super::HookOutput {
+    /// The files as hooks take them.
+    pub fn borrowed(&self) -> hooks::Output<'_> {
+        hooks::Output {
+            stdout: self.stdout.as_ref().map(|file| file.as_fd()),
+            stderr: self.stderr.as_ref().map(|file| file.as_fd()),
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The link between parent and init: steps, descriptors, and failures that survive the crossing.
+//!
+//! Both ends are the same program at the same version and hold the same plan, so there is no protocol to speak of:
+//! one says «go on with step N», the other «step N is done» or «step N failed, and this is why». Same program is
+//! not same trust, though: init lives beside processes it did not start. Decoding is total, takes no length on
+//! faith, and the parent never uses a path that init sent.
+
+use std::borrow::Cow;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use serde::{Deserialize, Serialize};
+
+use super::Step;
+use crate::error::{Cause, Context, Error, Kind, Result};
+use crate::sys::{Errno, Refused, socket};
+
+/// One message at the most: a failure with its whole story fits, and nothing of init's can exhaust the parent.
+const LONGEST: usize = 32 * 1024;
+
+/// Most descriptors in one message (the kernel's own limit is 253).
+const MOST_FDS: usize = 8;
+
+/// One end of the link.
+#[derive(Debug)]
+pub struct Link {
+    socket: OwnedFd,
+}
+
+/// What one message says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    /// Parent to init: go on with this step.
+    Go,
+    /// Init to parent: this step is done.
+    Done,
+    /// Init to parent: this step failed.
+    Failed,
+}
+
+/// A message's payload and what came with it.
+#[derive(Debug, Default)]
+pub struct Parcel {
+    /// Bytes, as the step defines them.
+    pub bytes: Vec<u8>,
+    /// Descriptors, close-on-exec.
+    pub fds: Vec<OwnedFd>,
+}
+
+/// A new link: the parent's end and init's.
+pub fn pair() -> Result<(Link, Link)> {
+    let (ours, theirs) = socket::socketpair_seqpacket().doing("link parent and init")?;
+    Ok((Link { socket: ours }, Link { socket: theirs }))
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Link {
+    /// Parent: lets init go on with `step`.
+    pub fn go(&self, step: Step) -> Result<()> {
+        self.send(Word::Go, step, &[], &[])
+    }
+
+    /// Parent: lets init go on with `step`, for which it gets these descriptors, each under its number.
+    pub fn lend(&self, step: Step, lent: &[(usize, BorrowedFd<'_>)]) -> Result<()> {
+        for batch in lent.chunks(MOST_FDS) {
+            let numbers: Vec<u8> = batch.iter().flat_map(|(number, _)| (*number as u64).to_le_bytes()).collect();
+            let fds: Vec<_> = batch.iter().map(|(_, fd)| *fd).collect();
+            self.send(Word::Go, step, &numbers, &fds)?;
+        }
+        self.send(Word::Go, step, &[], &[])
+    }
+
+    /// Init: takes what [`Link::lend`] sends.
+    pub fn borrow(&self, step: Step) -> Result<Vec<(usize, OwnedFd)>> {
+        let mut lent = Vec::new();
+        loop {
+            let parcel = self.expect(Word::Go, step)?;
+            if parcel.fds.is_empty() {
+                return Ok(lent);
+            }
+            let numbers = parcel
+                .bytes
+                .chunks_exact(8)
+                .map(|bytes| bytes.iter().rev().fold(0_usize, |number, byte| number << 8 | usize::from(*byte)));
+            lent.extend(numbers.zip(parcel.fds));
+        }
+    }
+
+    /// Init: waits for the parent's word to go on with `step`.
+    pub fn wait_for_go(&self, step: Step) -> Result<()> {
+        self.expect(Word::Go, step).map(drop)
+    }
+
+    /// Init: tells the parent that `step` is done.
+    pub fn done(&self, step: Step, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+        self.send(Word::Done, step, bytes, fds)
+    }
+
+    /// Parent: waits until init has done `step`; if init failed before, that failure is returned.
+    pub fn wait_for_done(&self, step: Step) -> Result<Parcel> {
+        self.expect(Word::Done, step)
+    }
+
+    /// Parent: waits until the partner's end is closed, as execve does; if it failed instead, that failure is returned.
+    pub fn wait_for_end(&self) -> Result<()> {
+        let mut buffer = vec![0; LONGEST];
+        let received = socket::receive_with_fds(&self.socket, &mut buffer).doing("wait for the partner's execve")?;
+        match buffer.get(..received.length).unwrap_or_default() {
+            [] => Ok(()),
+            [_, _, bytes @ ..] => Err(decode(bytes)),
+            _ => Err(decode(&[])),
+        }
+    }
+
+    /// Init: tells the parent why it ends here. Nothing can be done if even that fails.
+    pub fn failed(&self, step: Step, error: &Error) {
+        let _ = self.send(Word::Failed, step, &encode(error), &[]);
+    }
+
+    fn send(&self, word: Word, step: Step, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+        let mut message = Vec::with_capacity(bytes.len() + 2);
+        message.extend([word as u8, step as u8]);
+        message.extend(&bytes[..bytes.len().min(LONGEST - 2)]);
+        socket::send_with_fds(&self.socket, &message, fds)
+            .map(drop)
+            .doing_with(|| format!("tell the partner of step {step:?}"))
+    }
+
+    fn expect(&self, word: Word, step: Step) -> Result<Parcel> {
+        let mut buffer = vec![0; LONGEST];
+        let received = socket::receive_with_fds(&self.socket, &mut buffer)
+            .doing_with(|| format!("wait for the partner's step {step:?}"))?;
+        match buffer.get(..received.length).unwrap_or_default() {
+            [] => Err(Error::new(Kind::Other, format!("the partner died before step {step:?} was done"))),
+            [got, at, bytes @ ..] if *got == word as u8 && *at == step as u8 => {
+                Ok(Parcel { bytes: bytes.to_vec(), fds: received.fds })
+            }
+            [got, _, bytes @ ..] if *got == Word::Failed as u8 => Err(decode(bytes)),
+            _ => Err(Error::new(Kind::Other, format!("the partner is not at step {step:?}"))),
+        }
+    }
+}
+
+/// A failure as it crosses.
+#[derive(Serialize, Deserialize)]
+struct Crossing<'a> {
+    kind: u8,
+    context: Vec<Cow<'a, str>>,
+    call: Option<Cow<'a, str>>,
+    text: Cow<'a, str>,
+    errno: i32,
+}
+
+const KINDS: [Kind; 7] =
+    [Kind::Other, Kind::Invalid, Kind::Unsupported, Kind::Exists, Kind::NotFound, Kind::NotRunning, Kind::WrongState];
+
+/// A failure as bytes: for the link, and for the fifo after `start`.
+pub fn encode(error: &Error) -> Vec<u8> {
+    let kind = KINDS.iter().position(|kind| *kind == error.kind()).unwrap_or_default() as u8;
+    let context = error.context().iter().map(|words| Cow::Borrowed(words.as_ref())).collect();
+    let crossing = match error.cause() {
+        Cause::Refused(refused) => Crossing {
+            kind,
+            context,
+            call: Some(Cow::Borrowed(&refused.call)),
+            text: Cow::Borrowed(&refused.args),
+            errno: refused.errno as i32,
+        },
+        Cause::Said(text) => Crossing { kind, context, call: None, text: Cow::Borrowed(text), errno: 0 },
+    };
+    let bytes = serde_json::to_vec(&crossing).unwrap_or_default();
+    if bytes.len() <= LONGEST - 2 {
+        return bytes;
+    }
+    // A hook may have printed at length: the end of the sentence is what is lost.
+    let text: String = error.to_string().chars().take(4000).collect();
+    serde_json::to_vec(&Crossing { kind, context: Vec::new(), call: None, text: text.into(), errno: 0 })
+        .unwrap_or_default()
+}
+
+/// A failure from bytes; what cannot be read becomes a failure that says so.
+pub fn decode(bytes: &[u8]) -> Error {
+    let Ok(crossing) = serde_json::from_slice::<Crossing<'_>>(bytes) else {
+        return Error::new(Kind::Other, "the container's init failed and could not say why");
+    };
+    let kind = KINDS.get(usize::from(crossing.kind)).copied().unwrap_or_default();
+    let context = crossing.context.into_iter().map(|words| Cow::Owned(words.into_owned())).collect();
+    let text = crossing.text.into_owned();
+    let cause = match crossing.call {
+        Some(call) => Cause::Refused(Refused {
+            call: Cow::Owned(call.into_owned()),
+            args: text,
+            errno: Errno::from_raw(crossing.errno),
+        }),
+        None => Cause::Said(text.into()),
+    };
+    Error::from_parts(kind, context, cause)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_failure_crosses_whole() {
+        let refused = Refused { call: "move_mount".into(), args: "[9], \"\"".into(), errno: Errno::EINVAL };
+        let error: Error = Err::<(), _>(refused).doing("attach mount").at(|| "mounts[3] (/data)".into()).unwrap_err();
+        assert_eq!(decode(&encode(&error)), error);
+        assert_eq!(
+            error.to_string(),
+            "mounts[3] (/data): attach mount: move_mount([9], \"\"): invalid argument (EINVAL)"
+        );
+    }
+
+    #[test]
+    fn a_long_failure_crosses_shortened() {
+        let error = Error::new(Kind::Invalid, "x".repeat(100_000));
+        let arrived = decode(&encode(&error));
+        assert_eq!(arrived.kind(), Kind::Invalid);
+        assert!(arrived.to_string().starts_with("xxx"));
+    }
+
+    #[test]
+    fn noise_is_a_failure_too() {
+        for noise in [&b""[..], b"{", b"\xff\xff", b"{\"kind\":200}"] {
+            assert!(decode(noise).to_string().contains("could not say why"));
+        }
+    }
+
+    #[test]
+    fn the_partner_is_heard_or_missed() {
+        let (ours, theirs) = pair().unwrap();
+        theirs.done(Step::Ready, b"payload", &[]).unwrap();
+        assert_eq!(ours.wait_for_done(Step::Ready).unwrap().bytes, b"payload");
+        theirs.failed(Step::Enter, &Error::new(Kind::Other, "no"));
+        assert_eq!(ours.wait_for_done(Step::Ready).unwrap_err().to_string(), "no");
+        drop(theirs);
+        assert!(ours.wait_for_done(Step::Ready).unwrap_err().to_string().contains("died before step Ready"));
+    }
+}

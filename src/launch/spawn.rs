@@ -1,0 +1,95 @@
+//! Who is born how: init by one clone, or an usher who bears it.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::rendezvous::Link;
+use super::{Prepared, Step, init};
+use crate::compat;
+use crate::error::{Context, Error, Kind, Result};
+use crate::namespaces;
+use crate::plan::Plan;
+use crate::sys::namespace;
+use crate::sys::process::{self, Birth, Child, Pid, Side};
+
+/// A child, and whether it was born in its cgroup.
+pub(super) struct Born {
+    pub(super) child: Child,
+    pub(super) placed: bool,
+}
+
+/// Bears a child, in its cgroup where the kernel can do that; `None` is the child itself.
+///
+/// # Errors
+/// Also where this process has threads: a fork would inherit their locks.
+pub(super) fn bear(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<Born>> {
+    let threads = process::threads().doing("count our threads")?;
+    if threads > 1 {
+        return Err(Error::new(Kind::Other, format!("cannot fork a process with {threads} threads")));
+    }
+    let (side, placed) = compat::clone3::bear(Birth { flags, cgroup }).doing("make the container's first process")?;
+    Ok(match side {
+        Side::Child => None,
+        Side::Parent(child) => Some(Born { child, placed }),
+    })
+}
+
+/// The usher's whole life (steps Place to Enter): join, make the user and time namespaces, bear init, end.
+pub(super) fn usher(plan: &Plan, mut prepared: Prepared<'_>, link: Link) -> ! {
+    let born = enter(plan, &mut prepared, &link).and_then(|()| bear_sibling(plan.namespaces.bear));
+    match born {
+        Ok(None) => init::run(plan, prepared, link),
+        Ok(Some(child)) => {
+            let sent = link.done(Step::Enter, &child.pid.to_ne_bytes(), &[child.pidfd.as_fd()]);
+            process::exit(sent.is_err().into())
+        }
+        Err(error) => {
+            link.failed(Step::Enter, &error);
+            process::exit(1)
+        }
+    }
+}
+
+fn enter(plan: &Plan, prepared: &mut Prepared<'_>, link: &Link) -> Result<()> {
+    process::set_death_signal(libc::SIGKILL)?;
+    link.wait_for_go(Step::Place)?;
+    let usher = plan.namespaces.usher.clone().unwrap_or_default();
+    let offsets = if usher.new_time { Some(namespaces::open_time_offsets()?) } else { None };
+    namespaces::join(std::mem::take(&mut prepared.namespaces), |user| {
+        if let Some(user) = user {
+            namespace::setns(user, namespaces::flag(specconv::NamespaceKind::User)).doing("join the user namespace")?;
+            return namespaces::become_root();
+        }
+        if usher.new_user {
+            namespace::unshare(namespaces::flag(specconv::NamespaceKind::User)).doing("make the user namespace")?;
+            link.done(Step::MapIds, &[], &[])?;
+            link.wait_for_go(Step::MapIds)?;
+            return namespaces::become_root();
+        }
+        Ok(())
+    })?;
+    if let Some(offsets) = offsets {
+        namespaces::make_time(offsets, &usher.time_offsets)?;
+    }
+    // From here on somebody in a namespace that we joined could look at us.
+    process::set_dumpable(false).doing("hide from the container")
+}
+
+/// Bears init as our own sibling: the runtime is its parent, and later whoever the runtime's orphans fall to.
+pub(super) fn bear_sibling(flags: u64) -> Result<Option<Child>> {
+    let (side, _) = compat::clone3::bear(Birth { flags: flags | libc::CLONE_PARENT as u64, cgroup: None })
+        .doing("make the container's init")?;
+    Ok(match side {
+        Side::Child => None,
+        Side::Parent(child) => Some(child),
+    })
+}
+
+/// Init's id and handle, as the usher sent them.
+pub(super) fn from_usher(link: &Link) -> Result<Child> {
+    let mut parcel = link.wait_for_done(Step::Enter)?;
+    let pid = <[u8; size_of::<Pid>()]>::try_from(parcel.bytes.as_slice()).map(Pid::from_ne_bytes);
+    match (pid, parcel.fds.pop()) {
+        (Ok(pid), Some(pidfd)) => Ok(Child { pid, pidfd }),
+        _ => Err(Error::new(Kind::Other, "the usher did not tell who init is")),
+    }
+}
