@@ -501,10 +501,10 @@ fn kind(
             read.superblock.clear();
         }
     }
-    if !is_bind || read.remount {
-        for option in [read.copy_symlink_at, read.source_nofollow_at].into_iter().flatten() {
-            return refuse(at(option), "it is an option of bind mounts alone");
-        }
+    if (!is_bind || read.remount)
+        && let Some(option) = read.copy_symlink_at.or(read.source_nofollow_at)
+    {
+        return refuse(at(option), "it is an option of bind mounts alone");
     }
     let source = asked.source().as_ref().filter(|source| !source.as_os_str().is_empty());
     if is_bind && !read.remount {

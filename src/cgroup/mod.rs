@@ -154,3 +154,24 @@ impl Plan {
         &self.warnings
     }
 }
+
+impl Plan {
+    /// What [`Cgroup::saved`] will say once [`make`] has made it: recorded before, so that a runtime that is killed in
+    /// between leaves nothing that cannot be found.
+    pub fn forecast(&self) -> Saved {
+        let mut saved = Saved { manager: self.driver, ..Saved::default() };
+        for view in self.view() {
+            if !view.path.exists() {
+                saved.made.push(view.path.clone());
+            }
+            if view.controllers.is_empty() {
+                saved.paths.insert(String::new(), view.path);
+                continue;
+            }
+            for controller in view.controllers {
+                saved.paths.insert(controller, view.path.clone());
+            }
+        }
+        saved
+    }
+}

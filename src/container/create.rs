@@ -1,9 +1,244 @@
 //! From a bundle to a container that waits for `start`.
 
-use super::{Created, Request};
-use crate::{Error, Result};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-/// Makes a container; its program does not run before [`super::Container::start`].
-pub fn create(_request: &Request) -> Result<Created> {
-    Err(Error::unsupported("create", "not built yet"))
+use super::pid_file::PidFile;
+use super::store::Lock;
+use super::{Container, Created, Driver, Phase, Process, Record, Request, Rootless, StateDir, start_time, timestamp};
+use crate::cgroup::{self, Cgroup, Layout};
+use crate::error::{Context, Error, Kind, Result};
+use crate::host::Host;
+use crate::launch::{self, HookOutput, Launched, Milestone, Prepared};
+use crate::namespaces;
+use crate::plan::{self, Facts, Plan, ProgramPlan, Wishes};
+use crate::sys::file::OFlags;
+use crate::sys::process::Child;
+use crate::sys::{refused, socket};
+use crate::terminal;
+
+/// Makes a container; its program does not run before [`Container::start`].
+///
+/// # Errors
+/// For what the config asks and cannot be had: before any effect. For what fails on the way: with every effect
+/// undone, the `poststop` hooks run if hooks had begun.
+pub fn create(request: &Request) -> Result<Created> {
+    let bundle = std::fs::canonicalize(&request.bundle)
+        .map_err(refused!("realpath", "{:?}", request.bundle))
+        .doing("find the bundle")?;
+    let text = read_config(&bundle, &request.config)?;
+    let converted = specconv::convert(&text)?;
+    let mut warnings: Vec<String> = converted.warnings.iter().map(ToString::to_string).collect();
+    let terminal = converted.config.process.as_ref().is_some_and(|process| process.terminal.is_some());
+    check_terminal(terminal, request.detach, request.console_socket.is_some())?;
+
+    let host = Host::observe()?;
+    let layout = Layout::observe()?;
+    let rootfs = std::fs::canonicalize(bundle.join(&converted.config.root.path))
+        .map_err(refused!("realpath", "{:?}", bundle.join(&converted.config.root.path)))
+        .at(|| "root.path".into())?;
+    let helpers =
+        if host.is_root() { None } else { std::env::var("PATH").ok().and_then(|path| namespaces::find_helpers(&path)) };
+    let facts = Facts { host: &host, layout: &layout, helpers, rootfs: rootfs.clone(), bundle: bundle.clone() };
+    let listen = super::descriptors::listen_fds();
+    let wishes = Wishes {
+        id: &request.id,
+        driver: driver(request.driver),
+        rootless_cgroups: rootless_cgroups(request, &host),
+        no_pivot: request.no_pivot,
+        no_new_keyring: request.no_new_keyring,
+        preserve_fds: request.preserve_fds + listen.count,
+        listen_env: listen.env,
+    };
+    super::descriptors::check_open(wishes.preserve_fds)?;
+    let plan = plan::plan(converted.config, &facts, &wishes)?;
+    if let Some(cgroup) = &plan.cgroup {
+        warnings.extend(cgroup.warnings().iter().map(ToString::to_string));
+    }
+
+    let (foreground, console) = console(&plan.program, request.console_socket.as_deref())?;
+    let pidfd_receiver = request.pidfd_socket.as_deref().map(terminal::connect).transpose()?;
+    let mut making = Making::begin(request, &plan, &text, record(&plan, &host, &wishes, rootfs))?;
+    let cgroup = plan.cgroup.as_ref().map(cgroup::make).transpose()?;
+    let prepared = making.prepare(&plan, cgroup.as_ref(), console)?;
+    let launched = making.launch(&plan, prepared, request.pid_file.as_deref())?;
+    let Launched { init: Child { pid, pidfd }, warnings: told } = launched;
+    if let Some(receiver) = pidfd_receiver {
+        socket::send_with_fds(&receiver, b"standard", &[pidfd.as_fd()]).doing("send the pidfd")?;
+    }
+    let foreground = foreground.map(|socket| terminal::receive(socket.as_fd())).transpose()?;
+    warnings.extend(told);
+    Ok(Created { container: making.done()?, init: Process::new(pid, pidfd), foreground, warnings })
+}
+
+fn read_config(bundle: &Path, config: &Path) -> Result<Vec<u8>> {
+    let path = bundle.join(config);
+    std::fs::read(&path).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::NotFound {
+            // runc's sentence.
+            return Error::new(Kind::Invalid, format!("JSON specification file {} not found", path.display()));
+        }
+        refused!("open", "{path:?}")(error).into()
+    })
+}
+
+/// runc's two rules about who gets the terminal, in its words.
+pub(super) fn check_terminal(terminal: bool, detach: bool, console_socket: bool) -> Result<()> {
+    let sentence = match (terminal, detach, console_socket) {
+        (true, true, false) => "cannot allocate tty if runc will detach without setting console socket",
+        (false, _, true) | (_, false, true) => "cannot use console socket if runc will not detach or allocate tty",
+        _ => return Ok(()),
+    };
+    Err(Error::new(Kind::Invalid, sentence))
+}
+
+fn driver(driver: Driver) -> cgroup::Driver {
+    match driver {
+        Driver::Cgroupfs => cgroup::Driver::Cgroupfs,
+        Driver::Systemd => cgroup::Driver::Systemd,
+        Driver::Disabled => cgroup::Driver::Disabled,
+    }
+}
+
+fn rootless_cgroups(request: &Request, host: &Host) -> bool {
+    match request.rootless {
+        Rootless::Yes => true,
+        Rootless::No => false,
+        Rootless::Auto => !host.is_root() || host.in_user_namespace,
+    }
+}
+
+fn record(plan: &Plan, host: &Host, wishes: &Wishes<'_>, rootfs: PathBuf) -> Record {
+    Record {
+        id: plan.id.clone(),
+        init_process_pid: 0,
+        init_process_start: 0,
+        created: timestamp::now(),
+        rootless: wishes.rootless_cgroups,
+        cgroup_paths: BTreeMap::new(),
+        namespace_paths: BTreeMap::new(),
+        external_descriptors: Vec::new(),
+        layout: super::record::LAYOUT,
+        bundle: plan.bundle.clone(),
+        rootfs,
+        phase: Phase::Creating,
+        cgroup: None,
+        private_pid_namespace: plan.new_pid,
+        poststop_armed: false,
+        owner: host.uid,
+    }
+}
+
+/// Where the terminal's master goes: our end, where we are to serve it in the foreground, and the end it is sent
+/// into.
+pub(super) fn console(plan: &ProgramPlan, socket: Option<&Path>) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+    if plan.process.terminal.is_none() {
+        return Ok((None, None));
+    }
+    match socket {
+        Some(path) => Ok((None, Some(terminal::connect(path)?))),
+        None => {
+            let (ours, theirs) = socket::socketpair_seqpacket().doing("make a socket for the terminal")?;
+            Ok((Some(ours), Some(theirs)))
+        }
+    }
+}
+
+/// A container under construction. Dropped before [`Making::done`], it is deleted as `delete --force` would.
+struct Making {
+    /// `None` once the container stands.
+    container: Option<Container>,
+    /// Held until the container stands. Init has a copy of it, and lets go of it first thing.
+    lock: Option<Lock>,
+    pid_file: Option<PidFile>,
+}
+
+impl Making {
+    /// Claims the id, and leaves what `delete --force` needs in case we are killed at any later point.
+    fn begin(request: &Request, plan: &Plan, config: &[u8], record: Record) -> Result<Self> {
+        let dir = StateDir::create(&request.root, &request.id)?;
+        let mut making = Making { container: Some(Container::from_parts(dir, record)), lock: None, pid_file: None };
+        let Making { container: Some(container), lock, .. } = &mut making else { return Err(already_done()) };
+        *lock = Some(container.dir.lock(Duration::ZERO)?);
+        container.dir.save_config(config)?;
+        container.dir.make_fifo()?;
+        container.record.cgroup = plan.cgroup.as_ref().map(cgroup::Plan::forecast);
+        container.record.cgroup_paths =
+            container.record.cgroup.as_ref().map(|saved| saved.paths.clone()).unwrap_or_default();
+        container.dir.write_record(&container.record)?;
+        Ok(making)
+    }
+
+    /// Opens on the host what init will need.
+    fn prepare<'a>(&self, plan: &Plan, cgroup: Option<&'a Cgroup>, console: Option<OwnedFd>) -> Result<Prepared<'a>> {
+        let container = self.container.as_ref().ok_or_else(already_done)?;
+        Ok(Prepared {
+            cgroup,
+            namespaces: namespaces::open(&plan.namespaces.join)?,
+            fifo: container.dir.open_fifo(OFlags::RDWR)?,
+            console,
+            bundle: open_directory(&plan.bundle)?,
+            hook_output: hook_output(&plan.annotations)?,
+        })
+    }
+
+    fn launch(&mut self, plan: &Plan, prepared: Prepared<'_>, pid_file: Option<&Path>) -> Result<Launched> {
+        let container = self.container.as_mut().ok_or_else(already_done)?;
+        launch::create(plan, prepared, &mut |milestone| {
+            let record = &mut container.record;
+            match milestone {
+                Milestone::Born(init) => {
+                    record.init_process_pid = init.pid;
+                    record.init_process_start = start_time(init.pid).unwrap_or_default();
+                    record.namespace_paths = plan.namespaces.paths(init.pid);
+                }
+                Milestone::HooksBegin => record.poststop_armed = true,
+                Milestone::Ready(init) => {
+                    record.phase = Phase::Created;
+                    record.poststop_armed = true;
+                    self.pid_file = pid_file.map(|path| PidFile::write(path, init.pid)).transpose()?;
+                }
+            }
+            container.dir.write_record(&container.record)
+        })
+    }
+
+    fn done(mut self) -> Result<Container> {
+        if let Some(file) = self.pid_file.take() {
+            file.keep();
+        }
+        self.container.take().ok_or_else(already_done)
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        if let Some(container) = self.container.take() {
+            // What failed before is what the user is told; what fails here as well can only be left behind.
+            let _ = container.end_processes();
+            let _ = container.remove();
+        }
+    }
+}
+
+fn already_done() -> Error {
+    Error::new(Kind::Other, "the container is already done")
+}
+
+/// Opens a directory of the host, as a working directory for hooks.
+pub(super) fn open_directory(path: &Path) -> Result<OwnedFd> {
+    File::open(path).map(OwnedFd::from).map_err(refused!("open", "{path:?}")).doing("open the bundle")
+}
+
+/// Opens the files that get the output of hooks (crun's annotations).
+pub(super) fn hook_output(annotations: &BTreeMap<String, String>) -> Result<HookOutput> {
+    let open = |key: &str| -> Result<Option<OwnedFd>> {
+        let Some(path) = annotations.get(key) else { return Ok(None) };
+        let file = File::options().append(true).create(true).open(path);
+        file.map(|file| Some(file.into())).map_err(refused!("open", "{path:?}")).at(|| format!("annotations[{key:?}]"))
+    };
+    Ok(HookOutput { stdout: open("run.oci.hooks.stdout")?, stderr: open("run.oci.hooks.stderr")? })
 }

@@ -102,7 +102,7 @@ impl Container {
     }
 
     /// Kills what lives in the container, and waits until init has ended.
-    fn end_processes(&self) -> Result<()> {
+    pub(super) fn end_processes(&self) -> Result<()> {
         let init = self.init()?;
         if let Some(init) = &init {
             init.signal(KILL).doing("kill the container's init")?;
@@ -121,7 +121,7 @@ impl Container {
         Err(Error::new(Kind::Other, "container init still running"))
     }
 
-    fn remove(self) -> Result<Vec<String>> {
+    pub(super) fn remove(self) -> Result<Vec<String>> {
         // Read before the directory goes, run after it has gone (config.md#poststop).
         let poststop = self.poststop();
         if let Some(cgroup) = self.cgroup()? {

@@ -1,11 +1,141 @@
 //! A second process in a living container.
 
-use super::{Container, ExecRequest, Execed};
-use crate::{Error, Result};
+use std::os::fd::AsFd;
+
+use specconv::Process as Program;
+
+use super::create::{console, open_directory};
+use super::pid_file::PidFile;
+use super::{Container, ExecArguments, ExecProcess, ExecRequest, Execed, Process, Status, descriptors};
+use crate::cgroup::{self, Cgroup};
+use crate::error::{Context, Error, Kind, Result};
+use crate::host::Host;
+use crate::launch::{self, exec::Prepared};
+use crate::plan::{self, Wishes};
+use crate::sys::{refused, socket};
+use crate::terminal;
 
 impl Container {
-    /// Starts a second process in the container.
-    pub fn exec(&self, _request: &ExecRequest) -> Result<Execed> {
-        Err(Error::unsupported("exec", "not built yet"))
+    /// Starts a second process in the container; returns once its program was executed.
+    ///
+    /// # Errors
+    /// Where the container is stopped, or paused without [`ExecRequest::ignore_paused`]; for what the process asks
+    /// and cannot be had; for whatever fails on the way, the execve included. No process is left then.
+    pub fn exec(&self, request: &ExecRequest) -> Result<Execed> {
+        match self.status()? {
+            Status::Stopped => return Err(wrong("cannot exec in a stopped container")),
+            Status::Paused if !request.ignore_paused => {
+                return Err(wrong("cannot exec in a paused container (use --ignore-paused to override)"));
+            }
+            _ => {}
+        }
+        if !request.cgroup.is_empty() {
+            return Err(Error::unsupported("--cgroup", "not supported yet by this version of orlop"));
+        }
+        let config = specconv::convert(&self.dir.config()?)?.config;
+        let (program, mut warnings) = program(&config, &request.process)?;
+        super::create::check_terminal(program.terminal.is_some(), request.detach, request.console_socket.is_some())?;
+        let host = Host::observe()?;
+        let listen = descriptors::listen_fds();
+        let wishes = Wishes {
+            id: self.id(),
+            driver: cgroup::Driver::default(),
+            rootless_cgroups: self.record.rootless,
+            no_pivot: false,
+            no_new_keyring: false,
+            preserve_fds: request.preserve_fds + listen.count,
+            listen_env: listen.env,
+        };
+        descriptors::check_open(wishes.preserve_fds)?;
+        let plan = plan::plan_exec(&config, program, &host, &wishes)?;
+
+        let Some(init) = self.init()? else { return Err(wrong("cannot exec in a stopped container")) };
+        let (foreground, console) = console(&plan.program, request.console_socket.as_deref())?;
+        let receiver = request.pidfd_socket.as_deref().map(terminal::connect).transpose()?;
+        let cgroup = self.record.cgroup.as_ref().map(Cgroup::open).transpose()?;
+        let root = if plan.mount_namespace { None } else { Some(open_directory(&self.record.rootfs)?) };
+        let prepared = Prepared { init: init.pidfd(), cgroup: cgroup.as_ref(), root, console };
+        let mut pid_file = None;
+        let launched = launch::exec::exec(&plan, prepared, &mut |child| {
+            if let Some(receiver) = &receiver {
+                socket::send_with_fds(receiver, b"setns", &[child.as_fd()]).doing("send the pidfd")?;
+            }
+            pid_file = request.pid_file.as_deref().map(|path| PidFile::write(path, child.pid)).transpose()?;
+            Ok(())
+        })?;
+        if let Some(file) = pid_file {
+            file.keep();
+        }
+        warnings.extend(launched.warnings);
+        let foreground = foreground.map(|socket| terminal::receive(socket.as_fd())).transpose()?;
+        Ok(Execed { process: Process::new(launched.init.pid, launched.init.pidfd), foreground, warnings })
     }
+}
+
+fn wrong(sentence: &'static str) -> Error {
+    Error::new(Kind::WrongState, sentence)
+}
+
+/// What is to run, and what the user should know about it.
+fn program(config: &specconv::Config, asked: &ExecProcess) -> Result<(Program, Vec<String>)> {
+    match asked {
+        ExecProcess::File(path) => {
+            let text = std::fs::read(path).map_err(refused!("open", "{path:?}")).doing("read the process")?;
+            let (process, warnings) = specconv::convert_process(&text).at(|| path.display().to_string())?;
+            Ok((process, warnings.iter().map(ToString::to_string).collect()))
+        }
+        ExecProcess::Arguments(arguments) => {
+            let base = config.process.clone().ok_or_else(|| Error::invalid("process", "the container has none"))?;
+            Ok((changed(base, arguments)?, Vec::new()))
+        }
+    }
+}
+
+/// The container's own process, as the command line changes it; runc's rules.
+fn changed(mut process: Program, arguments: &ExecArguments) -> Result<Program> {
+    process.args = arguments.args.clone();
+    process.terminal = arguments.tty.then_some(specconv::Terminal { size: None });
+    if let Some(cwd) = &arguments.cwd {
+        if !cwd.starts_with('/') {
+            return Err(Error::new(Kind::Invalid, "--cwd: is not an absolute path"));
+        }
+        process.cwd = cwd.into();
+    }
+    for entry in &arguments.env {
+        let Some((name, _)) = entry.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+            return Err(Error::new(Kind::Invalid, format!("--env {entry:?}: is not KEY=value")));
+        };
+        process.env.retain(|old| old.split_once('=').is_none_or(|(known, _)| known != name));
+        process.env.push(entry.clone());
+    }
+    if let Some((uid, gid)) = arguments.user {
+        process.user.uid = uid;
+        if let Some(gid) = gid {
+            process.user.gid = gid;
+        }
+    }
+    process.user.additional_gids.extend(&arguments.additional_gids);
+    if let Some(no_new_privileges) = arguments.no_new_privs {
+        process.no_new_privileges = no_new_privileges;
+    }
+    if arguments.apparmor.is_some() {
+        process.apparmor_profile = arguments.apparmor.clone();
+    }
+    if arguments.process_label.is_some() {
+        process.selinux_label = arguments.process_label.clone();
+    }
+    for name in &arguments.caps {
+        let Some(number) = specconv::capability(name) else {
+            return Err(Error::new(Kind::Invalid, format!("--cap {name:?}: there is no such capability")));
+        };
+        let bit = 1_u64 << number;
+        let sets = &mut process.capabilities;
+        sets.bounding |= bit;
+        sets.effective |= bit;
+        sets.permitted |= bit;
+        if sets.inheritable != 0 {
+            sets.ambient |= bit;
+        }
+    }
+    Ok(process)
 }

@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 
 mod create;
 mod delete;
+mod descriptors;
 mod exec;
 mod kill;
+mod pid_file;
 mod process;
 pub mod record;
 mod start;

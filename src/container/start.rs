@@ -1,11 +1,78 @@
 //! Lets a created container's init run the program.
 
-use super::Container;
-use crate::{Error, Result};
+use super::create::{hook_output, open_directory};
+use super::{Container, PATIENCE, Status};
+use crate::error::Result;
+use crate::hooks::{self, HookKind};
+use crate::launch::gate;
+use crate::sys::Errno;
+use crate::sys::file::OFlags;
+use crate::{Error, Kind};
 
 impl Container {
     /// Lets init run the program, and runs the `poststart` hooks.
-    pub fn start(&self) -> Result<()> {
-        Err(Error::unsupported("start", "not built yet"))
+    ///
+    /// # Errors
+    /// Where the container is not `created` (runtime.md#start), where a startContainer hook or the execve fails (in
+    /// init's own words), and where a poststart hook fails: the container is then killed, as the specification asks.
+    pub fn start(&mut self) -> Result<()> {
+        let lock = self.dir.lock(PATIENCE)?;
+        self.refresh()?;
+        match self.status()? {
+            Status::Created => {}
+            Status::Stopped => return Err(wrong("cannot start a container that has stopped")),
+            Status::Running => return Err(wrong("cannot start an already running container")),
+            Status::Paused => return Err(wrong("cannot start a container in the paused state")),
+        }
+        // A startContainer hook still sees a created container; the fifo is what tells.
+        self.open_gate()?;
+        self.dir.remove_fifo()?;
+        drop(lock);
+        let Err(error) = self.run_poststart_hooks() else { return Ok(()) };
+        if let Some(init) = self.init()? {
+            init.signal(libc::SIGKILL)?;
+        }
+        Err(error)
     }
+
+    fn open_gate(&self) -> Result<()> {
+        let writer = match self.dir.open_fifo(OFlags::WRONLY | OFlags::NONBLOCK) {
+            Err(error) if error.errno() == Some(Errno::ENXIO) => return Err(gate::dead()),
+            opened => opened?,
+        };
+        gate::open(writer, || self.dir.open_fifo(OFlags::RDONLY | OFlags::NONBLOCK))
+    }
+
+    fn run_poststart_hooks(&self) -> Result<()> {
+        let config = specconv::convert(&self.dir.config()?)?.config;
+        let hooks = &config.hooks.poststart;
+        if hooks.is_empty() {
+            return Ok(());
+        }
+        let state = hooks::OciState {
+            oci_version: hooks::OCI_VERSION,
+            id: self.id(),
+            status: "running",
+            pid: self.record.init_process_pid,
+            bundle: &self.record.bundle.to_string_lossy(),
+            annotations: &config.annotations,
+        }
+        .to_json();
+        let bundle = open_directory(&self.record.bundle)?;
+        let output = hook_output(&config.annotations)?;
+        hooks::run(
+            hooks,
+            &hooks::Moment {
+                kind: HookKind::Poststart,
+                state: &state,
+                default_env: None,
+                directory: Some(std::os::fd::AsFd::as_fd(&bundle)),
+                output: output.borrowed(),
+            },
+        )
+    }
+}
+
+fn wrong(sentence: &'static str) -> Error {
+    Error::new(Kind::WrongState, sentence)
 }

@@ -1,0 +1,42 @@
+//! Descriptors that the caller hands down: `--preserve-fds`, and socket activation (sd_listen_fds(3)).
+
+use crate::error::{Error, Kind, Result};
+use crate::sys::descriptor;
+
+/// What a service manager handed down.
+#[derive(Debug, Default)]
+pub(super) struct Listen {
+    /// How many descriptors, from 3 on.
+    pub(super) count: u32,
+    /// What the program is to be told; its process id is 1 in the container's eyes, as runc says it.
+    pub(super) env: Vec<(&'static str, String)>,
+}
+
+/// Reads LISTEN_FDS, if it is meant for us (LISTEN_PID).
+pub(super) fn listen_fds() -> Listen {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    if number("LISTEN_PID") != Some(std::process::id()) {
+        return Listen::default();
+    }
+    match number("LISTEN_FDS") {
+        None | Some(0) => Listen::default(),
+        Some(count) => {
+            let mut env = vec![("LISTEN_FDS", count.to_string()), ("LISTEN_PID", "1".to_owned())];
+            if let Ok(names) = std::env::var("LISTEN_FDNAMES") {
+                env.push(("LISTEN_FDNAMES", names));
+            }
+            Listen { count, env }
+        }
+    }
+}
+
+/// Refuses to hand down what is not there: the number would come to mean one of our own descriptors.
+pub(super) fn check_open(count: u32) -> Result<()> {
+    for number in (3..).take(count as usize) {
+        if !descriptor::is_open(number) {
+            let sentence = format!("--preserve-fds: descriptor {number} is not open");
+            return Err(Error::new(Kind::Invalid, sentence));
+        }
+    }
+    Ok(())
+}
