@@ -116,6 +116,11 @@ pub struct Filesystem {
     pub flags: u64,
 }
 
+/// Major and minor number of a device, from `st_rdev`.
+pub fn device_number(rdev: u64) -> (u32, u32) {
+    (rustix::fs::major(rdev), rustix::fs::minor(rdev))
+}
+
 /// Owner of what the handle is about, through the handle.
 ///
 /// fchownat(2) with AT_EMPTY_PATH, Linux 2.6.39.
@@ -248,4 +253,41 @@ pub fn major(device: u64) -> u32 {
 /// The three standard streams, as they are now. Any of them may be closed (EBADF of what is done with it).
 pub fn stdio() -> [BorrowedFd<'static>; 3] {
     [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()]
+}
+
+/// Copies what a regular file holds to an empty one, leaving holes where there are holes.
+///
+/// lseek(2) with SEEK_DATA and SEEK_HOLE, Linux 3.1; sendfile(2).
+pub fn copy_data(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+    use rustix::fs::SeekFrom;
+    let size = fstat(from)?.st_size;
+    rustix::fs::ftruncate(to, size as u64).map_err(refused!("ftruncate", "{}, {size}", fd(&to)))?;
+    let mut at = 0_u64;
+    loop {
+        let start = match rustix::fs::seek(from, SeekFrom::Data(at)) {
+            // Behind the last piece of data.
+            Err(rustix::io::Errno::NXIO) => return Ok(()),
+            found => found.map_err(refused!("lseek", "{}, {at}, SEEK_DATA", fd(&from)))?,
+        };
+        let end = rustix::fs::seek(from, SeekFrom::Hole(start)).map_err(refused!(
+            "lseek",
+            "{}, {start}, SEEK_HOLE",
+            fd(&from)
+        ))?;
+        rustix::fs::seek(to, SeekFrom::Start(start)).map_err(refused!("lseek", "{}, {start}", fd(&to)))?;
+        let mut offset = start;
+        while offset < end {
+            let length = usize::try_from(end - offset).unwrap_or(usize::MAX).min(1 << 30);
+            let sent = rustix::fs::sendfile(to, from, Some(&mut offset), length).map_err(refused!(
+                "sendfile",
+                "{}, {}, {length}",
+                fd(&to),
+                fd(&from)
+            ))?;
+            if sent == 0 {
+                return Ok(());
+            }
+        }
+        at = end;
+    }
 }

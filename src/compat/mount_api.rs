@@ -1,0 +1,247 @@
+//! needs    fsopen(2), fsmount(2), open_tree(2), move_mount(2)
+//! since    Linux 5.2
+//! instead  mount(2) on a trusted /proc/self/fd/N, whose new mount is then opened again by its path
+//! loses    completeness before visibility, mounts lent by another namespace, and the file system's own words
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use super::Road;
+use super::mount_setattr::{self, Change, attribute};
+use super::own_fd::{Procfs, own};
+use crate::error::{Cause, Context, Error, Kind, Result};
+use crate::sys::file::{self, Mode, OFlags};
+use crate::sys::mount::{self, MountFlags, OpenTreeFlags};
+use crate::sys::{self, Refused};
+
+static CONTEXTS: Road = Road::new();
+static TREES: Road = Road::new();
+
+/// An option of a filesystem: a word, or a word with a value.
+pub type FsOption<'a> = (&'a str, Option<&'a str>);
+
+/// A new filesystem, as both roads need it said.
+#[derive(Debug, Clone)]
+pub struct Recipe<'a> {
+    /// Type, as in /proc/filesystems.
+    pub fstype: &'a str,
+    /// Source: a device, or a name for show.
+    pub source: Option<&'a str>,
+    /// Options of the filesystem and flags of the superblock (`ro`, `sync`), in order.
+    pub options: Vec<FsOption<'a>>,
+    /// MOUNT_ATTR_* of the mount.
+    pub attributes: u64,
+}
+
+/// A mount nobody can see yet.
+#[derive(Debug)]
+pub struct Detached(Way);
+
+#[derive(Debug)]
+enum Way {
+    /// The mount itself, and changes that must wait until it is attached.
+    Tree(OwnedFd, Vec<Change<'static>>),
+    /// The old road: what will be done at the target.
+    Promise(Promise),
+}
+
+#[derive(Debug)]
+struct Promise {
+    what: Promised,
+    later: Vec<Change<'static>>,
+}
+
+#[derive(Debug)]
+enum Promised {
+    Bind { source: OwnedFd, recursive: bool },
+    Filesystem { fstype: String, source: Option<String>, flags: u64, data: String },
+}
+
+/// Whether a copy takes along what is mounted below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// This mount alone.
+    One,
+    /// And everything below it.
+    Tree,
+}
+
+impl Detached {
+    /// A mount that came complete from another process.
+    pub fn lent(tree: OwnedFd) -> Self {
+        Detached(Way::Tree(tree, Vec::new()))
+    }
+
+    /// A new filesystem.
+    ///
+    /// # Errors
+    /// Carry what the filesystem itself said, where it said something.
+    pub fn filesystem(recipe: &Recipe<'_>) -> Result<Self> {
+        let context = CONTEXTS.take(|| mount::fsopen(recipe.fstype), || mount::fsopen("tmpfs").map(drop))?;
+        match context {
+            Some(context) => configure(context.as_fd(), recipe).map_err(|refused| explain(context.as_fd(), refused)),
+            None => Ok(promise(recipe)),
+        }
+    }
+
+    /// A copy of what is mounted at `path`, following links unless `flags` has AT_SYMLINK_NOFOLLOW; an empty
+    /// `path` is `dir` itself.
+    pub fn copy(dir: BorrowedFd<'_>, path: &Path, reach: Reach, flags: OpenTreeFlags) -> sys::Result<Self> {
+        let mut all = flags | OpenTreeFlags::OPEN_TREE_CLONE;
+        if reach == Reach::Tree {
+            all |= OpenTreeFlags::AT_RECURSIVE;
+        }
+        let tree = TREES.take(
+            || mount::open_tree(dir, path, all),
+            // Without a copy nobody's rights are asked.
+            || mount::open_tree(file::CWD, Path::new("/"), OpenTreeFlags::empty()).map(drop),
+        )?;
+        if let Some(tree) = tree {
+            return Ok(Self::lent(tree));
+        }
+        let mut open = OFlags::PATH;
+        if flags.contains(OpenTreeFlags::AT_SYMLINK_NOFOLLOW) {
+            open |= OFlags::NOFOLLOW;
+        }
+        let source = if path.as_os_str().is_empty() {
+            dir.try_clone_to_owned().map_err(sys::refused!("fcntl", "{}, F_DUPFD_CLOEXEC", sys::fd(&dir)))?
+        } else {
+            file::openat(dir, path, open, Mode::empty())?
+        };
+        let what = Promised::Bind { source, recursive: reach == Reach::Tree };
+        Ok(Detached(Way::Promise(Promise { what, later: Vec::new() })))
+    }
+
+    /// What is (or will be) at the mount's root; `None` where it does not exist yet.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.0 {
+            Way::Tree(tree, _) => Some(tree.as_fd()),
+            Way::Promise(Promise { what: Promised::Bind { source, .. }, .. }) => Some(source.as_fd()),
+            Way::Promise(_) => None,
+        }
+    }
+
+    /// The mount itself, to be lent to another process.
+    ///
+    /// # Errors
+    /// `Unsupported` on the old road: there a mount exists only where it is mounted.
+    pub fn lend(self) -> Result<OwnedFd> {
+        match self.0 {
+            Way::Tree(tree, later) if later.is_empty() => Ok(tree),
+            _ => Err(Error::new(Kind::Unsupported, "lending a mount to another namespace needs Linux 5.12")),
+        }
+    }
+
+    /// Changes attributes, propagation or mapping before anybody sees the mount.
+    pub fn change(&mut self, change: &Change<'_>) -> sys::Result<()> {
+        let what = change.what;
+        if what.user_namespace.is_some() && !matches!(self.0, Way::Tree(..)) {
+            return Err(Refused::new("mount_setattr", format_args!("MOUNT_ATTR_IDMAP"), sys::Errno::ENOSYS));
+        }
+        let later = match &mut self.0 {
+            Way::Tree(tree, later) => {
+                if mount_setattr::set(tree.as_fd(), change)? {
+                    return Ok(());
+                }
+                later
+            }
+            Way::Promise(promise) => &mut promise.later,
+        };
+        let (set, clear, propagation) = (what.set, what.clear, what.propagation);
+        let what = mount::MountAttr { set, clear, propagation, user_namespace: None };
+        later.push(Change { what, recursive: change.recursive });
+        Ok(())
+    }
+
+    /// Attaches it at `at`, and returns the handle of what is then there. `again` opens the same place anew: the
+    /// old road needs it, because its handle still lies below the mount.
+    pub fn attach(self, at: BorrowedFd<'_>, proc: &Procfs, again: impl FnOnce() -> Result<OwnedFd>) -> Result<OwnedFd> {
+        let (attached, later) = match self.0 {
+            Way::Tree(tree, later) => {
+                mount::move_mount(tree.as_fd(), at)?;
+                (tree, later)
+            }
+            Way::Promise(promise) => {
+                promise.what.keep(at, proc)?;
+                (again().doing("open what was mounted")?, promise.later)
+            }
+        };
+        for change in later {
+            mount_setattr::afterwards(attached.as_fd(), &change, proc)?;
+        }
+        Ok(attached)
+    }
+}
+
+impl Promised {
+    fn keep(&self, at: BorrowedFd<'_>, proc: &Procfs) -> Result<()> {
+        let target = own(at);
+        match self {
+            Promised::Bind { source, recursive } => {
+                let flags = MountFlags::BIND | if *recursive { MountFlags::REC } else { MountFlags::empty() };
+                proc.within(|| mount::mount(Some(&own(source.as_fd())), &target, None, flags, None))
+            }
+            Promised::Filesystem { fstype, source, flags, data } => {
+                let source = source.as_deref().map(Path::new);
+                let flags = MountFlags::from_bits_retain(*flags as u32);
+                proc.within(|| mount::mount(source, &target, Some(fstype), flags, Some(data)))
+            }
+        }
+    }
+}
+
+fn configure(context: BorrowedFd<'_>, recipe: &Recipe<'_>) -> sys::Result<Detached> {
+    if let Some(source) = recipe.source {
+        mount::fsconfig_set_string(context, "source", source)?;
+    }
+    for (key, value) in &recipe.options {
+        match value {
+            Some(value) => mount::fsconfig_set_string(context, key, value)?,
+            None => mount::fsconfig_set_flag(context, key)?,
+        }
+    }
+    mount::fsconfig_create(context)?;
+    mount::fsmount(context, recipe.attributes as u32).map(Detached::lent)
+}
+
+/// Adds what the filesystem said: its errno alone seldom tells which option it meant.
+pub fn explain(context: BorrowedFd<'_>, refused: Refused) -> Error {
+    let mut said = Vec::new();
+    // The kernel keeps the last few lines only.
+    while said.len() < 8
+        && let Some(line) = mount::read_message(context)
+    {
+        // `e tmpfs: Bad value`: the letter tells error, warning or information.
+        said.push(line.get(2..).unwrap_or_default().to_owned());
+    }
+    let context = if said.is_empty() { Vec::new() } else { vec![said.join("; ").into()] };
+    Error::from_parts(Kind::Other, context, Cause::Refused(refused))
+}
+
+fn promise(recipe: &Recipe<'_>) -> Detached {
+    let mut flags = 0;
+    let mut data: Vec<String> = Vec::new();
+    for (key, value) in &recipe.options {
+        let flag = match *key {
+            "ro" => 0x1,
+            "sync" => 0x10,
+            "mand" => 0x40,
+            "dirsync" => 0x80,
+            "lazytime" => 1 << 25,
+            _ => 0,
+        };
+        match value {
+            None if flag != 0 => flags |= flag,
+            None => data.push((*key).to_owned()),
+            Some(value) => data.push(format!("{key}={value}")),
+        }
+    }
+    flags |= mount_setattr::mount_flags(recipe.attributes & !attribute::IDMAP);
+    let what = Promised::Filesystem {
+        fstype: recipe.fstype.to_owned(),
+        source: recipe.source.map(str::to_owned),
+        flags,
+        data: data.join(","),
+    };
+    Detached(Way::Promise(Promise { what, later: Vec::new() }))
+}
