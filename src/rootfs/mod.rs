@@ -9,7 +9,23 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use crate::compat::mount_api::{Detached, Reach};
+use crate::compat::mount_setattr::{self, Change, attribute};
+use crate::compat::openat2::{Mounts, open_beneath};
+use crate::compat::own_fd::Procfs;
+use crate::error::{Context, Result};
+use crate::sys::file::{self, Mode, OFlags};
+use crate::sys::mount::{MountAttr, OpenTreeFlags};
+
+mod cgroup;
+mod copy_up;
+mod device;
+mod lend;
+mod mask;
+mod mount;
+mod pivot;
+mod sysfs;
+mod target;
 
 /// Everything that is decided about the root filesystem before the clone.
 #[derive(Debug, Clone)]
@@ -102,8 +118,7 @@ pub struct Lent {
 
 /// Whether the parent has anything to lend (step Lend).
 pub fn lends(plan: &Plan) -> bool {
-    let _ = plan;
-    false
+    plan.mounts.iter().any(|mount| lend::concerns(plan, mount))
 }
 
 /// Opens, in the host's namespaces, what init cannot open itself: bind sources for a user namespace, idmapped
@@ -114,8 +129,7 @@ pub fn lends(plan: &Plan) -> bool {
 /// # Errors
 /// Names the mount; a missing source is `no such file or directory`.
 pub fn lend(plan: &Plan, user_namespace: Option<BorrowedFd<'_>>) -> Result<Vec<Lent>> {
-    let _ = (plan, user_namespace);
-    Ok(Vec::new())
+    lend::lend(plan, user_namespace)
 }
 
 /// Builds the tree, in init's own mount namespace (step BuildRoot): propagation, the root attached on itself,
@@ -123,42 +137,93 @@ pub fn lend(plan: &Plan, user_namespace: Option<BorrowedFd<'_>>) -> Result<Vec<L
 ///
 /// # Errors
 /// Name the mount or the device.
-pub fn build(plan: &Plan, lent: Vec<Lent>) -> Result<Rootfs> {
-    let _ = (plan, lent);
-    Err(Error::unsupported("root", "not built yet"))
+pub fn build(plan: &Plan, lent: Vec<Lent>) -> Result<Rootfs<'_>> {
+    // Modes of what is made here are said, not masked.
+    let mask = file::umask(Mode::empty());
+    let built = build_unmasked(plan, lent);
+    file::umask(mask);
+    built
+}
+
+fn build_unmasked(plan: &Plan, mut lent: Vec<Lent>) -> Result<Rootfs<'_>> {
+    let proc = Procfs::hold();
+    let root = pivot::attach_root(plan, &proc).at(|| format!("root.path ({})", plan.path.display()))?;
+    let mut rootfs = Rootfs { plan, proc, root, late: Vec::new() };
+    for (position, mount) in plan.mounts.iter().enumerate() {
+        let tree = lent.iter().position(|one| one.mount == position).map(|found| lent.swap_remove(found).tree);
+        let late = mount::make(rootfs.site(), mount, tree)
+            .at(|| format!("mounts[{}] ({})", mount.index, mount.destination.display()))?;
+        rootfs.late.extend(late);
+    }
+    device::populate(rootfs.site())?;
+    Ok(rootfs)
 }
 
 /// The root filesystem under construction.
 #[derive(Debug)]
-pub struct Rootfs {
+pub struct Rootfs<'a> {
+    plan: &'a Plan,
+    proc: Procfs,
     root: OwnedFd,
+    late: Vec<mount::Late>,
 }
 
-impl Rootfs {
+impl Rootfs<'_> {
     /// The root directory, O_PATH; it stays valid through [`Rootfs::enter`].
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
 
+    fn site(&self) -> mount::Site<'_> {
+        mount::Site { plan: self.plan, root: self.root.as_fd(), proc: &self.proc }
+    }
+
     /// Makes it `/` (step EnterRoot); the working directory is `/` afterwards, and the host's tree is gone.
     pub fn enter(&mut self) -> Result<()> {
-        Err(Error::unsupported("root", "not built yet"))
+        pivot::enter(self.plan, self.root.as_fd(), &self.proc).doing("enter the root filesystem")
     }
 
     /// Makes the working directory if it is missing (0755), beneath the root (step Furnish).
     pub fn make_cwd(&self, cwd: &Path) -> Result<()> {
-        let _ = cwd;
-        Err(Error::unsupported("process.cwd", "not built yet"))
+        if cwd == Path::new("/") {
+            return Ok(());
+        }
+        let mask = file::umask(Mode::from_raw_mode(0o022));
+        let made = target::resolve(self.root.as_fd(), cwd, target::Links::Follow, || Ok(target::Missing::Directory));
+        file::umask(mask);
+        made.at(|| format!("process.cwd ({})", cwd.display())).map(drop)
     }
 
     /// Makes `/dev/console` and mounts the terminal's peer on it (step Furnish).
+    ///
+    /// # Errors
+    /// A link at `/dev/console` is refused, not followed (CVE-2025-52565, CVE-2026-88264).
     pub fn attach_console(&self, peer: BorrowedFd<'_>) -> Result<()> {
-        let _ = peer;
-        Err(Error::unsupported("process.terminal", "not built yet"))
+        let attach = || -> Result<()> {
+            let dev = OFlags::PATH | OFlags::DIRECTORY;
+            let dev = open_beneath(self.root.as_fd(), Path::new("dev"), dev, Mode::empty(), Mounts::Cross)?;
+            let fd = device::file_at(dev.as_fd(), Path::new("console"))?;
+            let at = target::Target { fd, path: PathBuf::from("dev/console") };
+            let copy = Detached::copy(peer, Path::new(""), Reach::One, OpenTreeFlags::empty())?;
+            self.site().attach(copy, &at).map(drop)
+        };
+        attach().doing("attach the terminal to /dev/console")
     }
 
     /// Read-only paths, masks, and what had to be filled before it could become read-only (step Seal).
     pub fn seal(self) -> Result<()> {
-        Err(Error::unsupported("root", "not built yet"))
+        let set_readonly = |mount: BorrowedFd<'_>, recursive| {
+            let what = MountAttr { set: attribute::RDONLY, ..MountAttr::default() };
+            mount_setattr::set_attached(mount, &Change { what, recursive }, &self.proc)
+        };
+        for late in &self.late {
+            set_readonly(late.mount.as_fd(), late.recursive).doing("make a filled mount read-only")?;
+        }
+        mask::make_readonly(self.site(), &self.plan.readonly_paths)?;
+        mask::cover(self.site(), &self.plan.masked_paths)?;
+        if self.plan.readonly {
+            set_readonly(self.root.as_fd(), false).at(|| "root.readonly".to_owned())?;
+        }
+        Ok(())
     }
 }

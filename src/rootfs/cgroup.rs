@@ -1,0 +1,119 @@
+//! Mounts of type `cgroup`: the container's own cgroup, on whatever version of cgroups this host has.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use specconv::{Filesystem, Mount};
+
+use super::mount::{Site, change_attached, fresh_attributes};
+use super::target::{self, Guest, Links, Missing, Target};
+use super::{CgroupView, Hierarchy, mask};
+use crate::compat::mount_api::{Detached, Reach, Recipe};
+use crate::compat::mount_setattr::{self, Change, attribute};
+use crate::error::{Context, Result};
+use crate::sys::Errno;
+use crate::sys::file::{self, CWD, Mode, OFlags};
+use crate::sys::mount::{MountAttr, OpenTreeFlags};
+
+/// Mounts the container's cgroup view at the destination.
+pub(super) fn mount(site: Site<'_>, mount: &Mount, fs: &Filesystem) -> Result<OwnedFd> {
+    let missing = || Ok(Missing::Directory);
+    let target =
+        target::resolve(site.root, &mount.destination, Links::Follow, missing).doing("find the destination")?;
+    target::judge(&target.path, Guest::Other)?;
+    match &site.plan.cgroup {
+        CgroupView::V1 { hierarchies, namespace } => hierarchies_at(site, mount, &target, hierarchies, *namespace),
+        CgroupView::V2 { path, .. } => unified_at(site, mount, fs, &target, Some(path)),
+        CgroupView::None => unified_at(site, mount, fs, &target, None),
+    }
+}
+
+fn unified_at(site: Site<'_>, mount: &Mount, fs: &Filesystem, target: &Target, path: Option<&Path>) -> Result<OwnedFd> {
+    let options = fs.data.iter().map(|option| (option.key.as_str(), option.value.as_deref())).collect();
+    let attributes = fresh_attributes(mount);
+    let recipe = Recipe { fstype: "cgroup2", source: Some("cgroup"), options, attributes };
+    let tree = match (Detached::filesystem(&recipe), path) {
+        // A user namespace without a cgroup namespace of its own may not mount one; its own cgroup can be bound.
+        (Err(error), Some(path)) if matches!(error.errno(), Some(Errno::EPERM | Errno::EBUSY)) => {
+            match own_cgroup(path, attributes) {
+                // The cgroup was made where this mount namespace cannot see it. Nothing is then to be seen.
+                Err(error) if error.errno() == Some(Errno::ENOENT) => {
+                    mask::empty_directory(site.plan.mount_label.as_deref())
+                }
+                other => other,
+            }
+        }
+        (made, _) => made.doing("make a cgroup2"),
+    }?;
+    site.attach(tree, target).doing("attach the mount")
+}
+
+fn own_cgroup(path: &Path, attributes: u64) -> Result<Detached> {
+    let mut tree = Detached::copy(CWD, path, Reach::Tree, OpenTreeFlags::empty())
+        .doing_with(|| format!("bind the container's cgroup {path:?}"))?;
+    let what = MountAttr { set: attributes, ..MountAttr::default() };
+    tree.change(&Change { what, recursive: true }).doing("set the options")?;
+    Ok(tree)
+}
+
+/// Version 1: a tmpfs with one directory for each hierarchy.
+fn hierarchies_at(
+    site: Site<'_>,
+    mount: &Mount,
+    target: &Target,
+    hierarchies: &[Hierarchy],
+    namespace: bool,
+) -> Result<OwnedFd> {
+    let safe = attribute::NOSUID | attribute::NODEV | attribute::NOEXEC;
+    let mut options = vec![("mode", Some("755"))];
+    if let Some(label) = &site.plan.mount_label {
+        options.push(("context", Some(label.as_str())));
+    }
+    let tmpfs = Recipe { fstype: "tmpfs", source: Some("tmpfs"), options, attributes: safe };
+    let folder = site.attach(Detached::filesystem(&tmpfs)?, target).doing("attach the mount")?;
+    for hierarchy in hierarchies {
+        let name = Path::new(&hierarchy.name);
+        hierarchy_at(site, mount, &folder, target, hierarchy, namespace).doing_with(|| hierarchy.name.clone())?;
+        if hierarchy.name.contains(',') {
+            for controller in hierarchy.name.split(',') {
+                file::symlinkat(name, folder.as_fd(), Path::new(controller))?;
+            }
+        }
+    }
+    if fresh_attributes(mount) & attribute::RDONLY != 0 {
+        let what = MountAttr { set: attribute::RDONLY, ..MountAttr::default() };
+        mount_setattr::set_attached(folder.as_fd(), &Change { what, recursive: false }, site.proc)?;
+    }
+    Ok(folder)
+}
+
+fn hierarchy_at(
+    site: Site<'_>,
+    mount: &Mount,
+    folder: &OwnedFd,
+    target: &Target,
+    hierarchy: &Hierarchy,
+    namespace: bool,
+) -> Result<()> {
+    let name = Path::new(&hierarchy.name);
+    file::mkdirat(folder.as_fd(), name, Mode::from_raw_mode(0o755))?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let fd = file::openat(folder.as_fd(), name, flags, Mode::empty())?;
+    let place = Target { fd, path: target.path.join(name) };
+    let attributes = fresh_attributes(mount);
+    if namespace {
+        let options = hierarchy.options.iter().map(|option| match option.split_once('=') {
+            Some((key, value)) => (key, Some(value)),
+            None => (option.as_str(), None),
+        });
+        let recipe =
+            Recipe { fstype: hierarchy.fstype, source: Some("cgroup"), options: options.collect(), attributes };
+        site.attach(Detached::filesystem(&recipe)?, &place)?;
+        return Ok(());
+    }
+    let source = &hierarchy.path;
+    let tree = Detached::copy(CWD, source, Reach::Tree, OpenTreeFlags::empty())
+        .doing_with(|| format!("bind the container's cgroup {source:?}"))?;
+    let attached = site.attach(tree, &place)?;
+    change_attached(site, mount, attached.as_fd())
+}

@@ -1,0 +1,164 @@
+//! The step into the root filesystem, and the propagation around it (pivot_root(2), mount_namespaces(7)).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use specconv::{Propagation, PropagationKind};
+
+use super::mount::spread;
+use super::{Entry, Plan};
+use crate::compat::mount_api::{Detached, Reach};
+use crate::compat::mount_setattr::set_attached;
+use crate::compat::own_fd::Procfs;
+use crate::error::{Context, Result};
+use crate::sys::Errno;
+use crate::sys::file::{self, CWD, Mode, OFlags};
+use crate::sys::mount::{self, OpenTreeFlags, UnmountFlags};
+
+const RSLAVE: Propagation = Propagation { kind: PropagationKind::Slave, recursive: true };
+const PRIVATE: Propagation = Propagation { kind: PropagationKind::Private, recursive: false };
+
+/// What the host's tree becomes in our copy of it: nothing of ours may travel back, unless that is asked for.
+///
+/// `unbindable` is for the container's root alone; a host tree of that kind could not even be bound from.
+fn around(plan: &Plan) -> Propagation {
+    match plan.propagation {
+        Some(asked) if asked.kind != PropagationKind::Unbindable => asked,
+        _ => RSLAVE,
+    }
+}
+
+/// Whether every mount of our copy is cut off from the host's by [`around`].
+fn is_cut_off(plan: &Plan) -> bool {
+    let around = around(plan);
+    around.recursive && matches!(around.kind, PropagationKind::Slave | PropagationKind::Private)
+}
+
+/// Attaches a copy of the root filesystem on itself, so that it is a mount of its own, private to us.
+pub(super) fn attach_root(plan: &Plan, proc: &Procfs) -> Result<OwnedFd> {
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let open = || file::openat(CWD, &plan.path, directory, Mode::empty()).doing("open the root filesystem");
+    let place = open()?;
+    if plan.entry == Entry::Chroot {
+        return Ok(place);
+    }
+    let host = host_root()?;
+    set_attached(host.as_fd(), &spread(around(plan)), proc).doing("set the propagation of /")?;
+    if !is_cut_off(plan) {
+        make_parent_private(&plan.path, proc)?;
+    }
+    let mut copy = Detached::copy(place.as_fd(), Path::new(""), Reach::Tree, OpenTreeFlags::empty())
+        .doing("copy the root filesystem's mount")?;
+    copy.change(&spread(PRIVATE)).doing("make the root filesystem's mount private")?;
+    copy.attach(place.as_fd(), proc, open).doing("attach the root filesystem on itself")
+}
+
+fn host_root() -> Result<OwnedFd> {
+    Ok(file::openat(CWD, Path::new("/"), OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?)
+}
+
+/// The mount that the root filesystem lies in must not be shared: what we attach would appear on the host, and
+/// pivot_root(2) refuses. It is found by trying: a path that is no mount point answers EINVAL.
+fn make_parent_private(path: &Path, proc: &Procfs) -> Result<()> {
+    for place in path.ancestors() {
+        let fd = file::openat(CWD, place, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+        match set_attached(fd.as_fd(), &spread(PRIVATE), proc) {
+            Err(error) if error.errno() == Some(Errno::EINVAL) => {}
+            other => return other.doing("make the mount around the root filesystem private"),
+        }
+    }
+    Ok(())
+}
+
+/// Makes `root` the root of this process and of its mount namespace.
+pub(super) fn enter(plan: &Plan, root: BorrowedFd<'_>, proc: &Procfs) -> Result<()> {
+    let here = Path::new(".");
+    match plan.entry {
+        Entry::Pivot => {
+            let host = if is_cut_off(plan) { None } else { Some(host_root()?) };
+            file::fchdir(root)?;
+            // The old root is stacked upon the new one, and "." is then below it (pivot_root(2), NOTES).
+            mount::pivot_root(here, here)?;
+            if let Some(host) = host {
+                set_attached(host.as_fd(), &spread(RSLAVE), proc).doing("cut the old root off")?;
+            }
+            mount::umount2(here, UnmountFlags::DETACH).doing("leave the old root")?;
+        }
+        Entry::MoveRoot => {
+            hide_kernel_views(&plan.path)?;
+            mount::move_mount(root, host_root()?.as_fd()).doing("move the root filesystem over /")?;
+            file::fchdir(root)?;
+            file::chroot(here)?;
+        }
+        Entry::Chroot => {
+            file::fchdir(root)?;
+            file::chroot(here)?;
+        }
+    }
+    let Some(asked) = plan.propagation.filter(|_| plan.entry != Entry::Chroot) else { return Ok(()) };
+    if asked.kind == PropagationKind::Private {
+        return Ok(());
+    }
+    set_attached(root, &spread(asked), proc).doing("set the propagation of the root")
+}
+
+/// `--no-pivot` leaves the host's tree around us. A full procfs or sysfs in it could be found again by whoever
+/// breaks out of the chroot, so those go, or are covered.
+fn hide_kernel_views(rootfs: &Path) -> Result<()> {
+    for place in kernel_views(rootfs)? {
+        match mount::umount2(&place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            Err(refused) if matches!(refused.errno, Errno::EINVAL | Errno::EPERM) => {
+                let at = file::openat(CWD, &place, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+                let cover = super::mask::empty_directory(None)?;
+                cover
+                    .attach(at.as_fd(), &Procfs::hold(), || Ok(file::openat(CWD, &place, OFlags::PATH, Mode::empty())?))
+                    .doing_with(|| format!("cover {place:?}"))?;
+            }
+            // It lay below another that is gone already.
+            Err(refused) if refused.errno == Errno::ENOENT => {}
+            other => other.doing_with(|| format!("unmount {place:?}"))?,
+        }
+    }
+    Ok(())
+}
+
+/// Mount points of whole procfs and sysfs outside the root filesystem, the innermost first.
+fn kernel_views(rootfs: &Path) -> Result<Vec<PathBuf>> {
+    let table = file::openat(CWD, Path::new("/proc/self/mountinfo"), OFlags::RDONLY, Mode::empty())?;
+    let table = file::read_all(table, u64::MAX)?;
+    let text = String::from_utf8_lossy(&table);
+    let mut places: Vec<PathBuf> =
+        text.lines().filter_map(kernel_view).filter(|place| !place.starts_with(rootfs)).collect();
+    places.reverse();
+    Ok(places)
+}
+
+/// The mount point of a line of mountinfo (proc_pid_mountinfo(5)) that tells of a whole procfs or sysfs.
+fn kernel_view(line: &str) -> Option<PathBuf> {
+    let (mount, filesystem) = line.split_once(" - ")?;
+    let mut fields = mount.split(' ').skip(3);
+    let (root, point) = (fields.next()?, fields.next()?);
+    let fstype = filesystem.split(' ').next()?;
+    (root == "/" && matches!(fstype, "proc" | "sysfs")).then(|| PathBuf::from(unescape(point)))
+}
+
+/// mountinfo writes space, tab, newline and backslash as three octal digits.
+fn unescape(text: &str) -> String {
+    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    #[test]
+    fn whole_kernel_views_are_found() {
+        let view = |line| kernel_view(line).map(|path| path.to_str().unwrap().to_owned());
+        assert_eq!(view("22 27 0:21 / /proc rw,relatime shared:5 - proc proc rw").as_deref(), Some("/proc"));
+        assert_eq!(view("23 27 0:22 / /a\\040b/sys rw - sysfs sysfs rw").as_deref(), Some("/a b/sys"));
+        assert_eq!(view("24 27 0:21 /sys /mnt rw - proc proc rw"), None, "a part of one is no way out");
+        assert_eq!(view("25 24 0:23 / /dev/shm rw - tmpfs tmpfs rw"), None);
+    }
+}
