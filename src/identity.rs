@@ -25,6 +25,8 @@ use crate::sys::credential::{self, CapSets};
 use crate::sys::file::{self, FileType, Mode};
 use crate::sys::{Errno, Refused, exec};
 
+pub mod label;
+
 /// Who the program is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {

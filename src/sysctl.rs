@@ -33,6 +33,9 @@ fn write_one(proc: BorrowedFd<'_>, parameter: &Sysctl) -> Result<()> {
         Err(refused) if refused.errno == Errno::ENOENT => {
             return Err(refused).doing("this kernel, or the container's namespace, does not have the parameter");
         }
+        Err(refused) if refused.errno == Errno::EXDEV => {
+            return Err(refused).doing("something is mounted over this part of /proc");
+        }
         other => other?,
     };
     let value = parameter.value.as_bytes();

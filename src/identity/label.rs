@@ -1,0 +1,229 @@
+//! Labels of security modules that the program gets at execve (AppArmor, SELinux).
+//!
+//! Written in init, by [`write`], before a system call filter is in force, through a procfs that the container
+//! cannot have tampered with: a real procfs file is not proof of the right one (CVE-2019-16884, CVE-2025-52881). A
+//! label that cannot be had is an error, never left out.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::sys::file::{self, Mode, OFlags, ResolveFlags};
+use crate::sys::{Errno, Refused};
+
+/// Labels for the next execve.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Labels {
+    /// Name of a loaded AppArmor profile.
+    pub apparmor: Option<String>,
+    /// SELinux context.
+    pub selinux: Option<String>,
+    /// Whether the program runs under no_new_privs, which bounds what a confined runtime may ask AppArmor for.
+    pub no_new_privileges: bool,
+}
+
+impl Labels {
+    /// Whether there is nothing to write (and so no procfs needed).
+    pub fn is_empty(&self) -> bool {
+        self.apparmor.is_none() && self.selinux.is_none()
+    }
+}
+
+/// Asks for the labels at the next execve. `proc` is the root of a trusted procfs with `self` in it.
+///
+/// # Errors
+/// Names the field, and the file in backquotes, as podman looks for it.
+pub fn write(proc: BorrowedFd<'_>, labels: &Labels) -> Result<()> {
+    if let Some(context) = &labels.selinux {
+        write_selinux(proc, "exec", context).at(|| "process.selinuxLabel".to_owned())?;
+    }
+    if let Some(profile) = &labels.apparmor {
+        write_apparmor(proc, profile, labels.no_new_privileges).at(|| "process.apparmorProfile".to_owned())?;
+    }
+    Ok(())
+}
+
+/// Asks for the SELinux label on keys that we make: before the session keyring is made.
+pub fn write_for_keys(proc: BorrowedFd<'_>, labels: &Labels) -> Result<()> {
+    match &labels.selinux {
+        Some(context) => write_selinux(proc, "keycreate", context).at(|| "process.selinuxLabel".to_owned()),
+        None => Ok(()),
+    }
+}
+
+fn write_selinux(proc: BorrowedFd<'_>, attribute: &str, context: &str) -> Result<()> {
+    match write_attribute(proc, attribute, context) {
+        Err(refused) if matches!(refused.errno, Errno::EINVAL | Errno::ENOENT) => Err(Error::new(
+            Kind::Unsupported,
+            format!(
+                "write to `/proc/thread-self/attr/{attribute}`: SELinux is not enabled here, or its policy does not \
+                 have {context:?} ({refused})"
+            ),
+        )),
+        other => other.doing_with(|| format!("write to `/proc/thread-self/attr/{attribute}`")),
+    }
+}
+
+/// Since Linux 5.8 AppArmor has files of its own, which it need not share with another module.
+fn write_apparmor(proc: BorrowedFd<'_>, profile: &str, no_new_privileges: bool) -> Result<()> {
+    let (directory, confinement) = match read_attribute(proc, "apparmor/current") {
+        Ok(confinement) => ("apparmor/", confinement),
+        Err(refused) if refused.errno == Errno::ENOENT => match read_attribute(proc, "current") {
+            Ok(confinement) => ("", confinement),
+            // No module answers, so nothing confines us: what was asked for is what is.
+            Err(_) if profile == "unconfined" => return Ok(()),
+            Err(refused) => {
+                return Err(Error::new(Kind::Unsupported, format!("AppArmor is not enabled here ({refused})")));
+            }
+        },
+        Err(refused) => return Err(refused).doing("read our own profile"),
+    };
+    let attribute = format!("{directory}exec");
+    // Whoever is confined may under no_new_privs only add a profile to its own (apparmor(7)).
+    let stacked = no_new_privileges && !is_unconfined(&confinement);
+    let command = format!("{} {profile}", if stacked { "stack" } else { "exec" });
+    match write_attribute(proc, &attribute, &command) {
+        Err(refused) if refused.errno == Errno::ENOENT => Err(Error::new(
+            Kind::Unsupported,
+            format!("write to `/proc/thread-self/attr/{attribute}`: the profile {profile:?} is not loaded ({refused})"),
+        )),
+        other => other.doing_with(|| format!("write to `/proc/thread-self/attr/{attribute}`")),
+    }
+}
+
+/// Whether the answer of attr/current is exactly `unconfined`; `unconfined_shop` is a profile, and so is every
+/// answer with a mode behind it (`docker-default (enforce)`).
+fn is_unconfined(current: &[u8]) -> bool {
+    current.trim_ascii_end().strip_suffix(b"\0").unwrap_or(current.trim_ascii_end()) == b"unconfined"
+}
+
+/// The path of an attribute of this very thread. Only the procfs knows our number in its pid namespace.
+fn attribute_path(proc: BorrowedFd<'_>, attribute: &str) -> std::result::Result<PathBuf, Refused> {
+    let mut path = file::readlinkat(proc, Path::new("thread-self"))?;
+    path.push("attr");
+    path.push(attribute);
+    Ok(path)
+}
+
+fn open_attribute(
+    proc: BorrowedFd<'_>,
+    attribute: &str,
+    flags: OFlags,
+) -> std::result::Result<std::os::fd::OwnedFd, Refused> {
+    let inside =
+        ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    file::openat2(proc, &attribute_path(proc, attribute)?, flags, Mode::empty(), inside)
+}
+
+fn read_attribute(proc: BorrowedFd<'_>, attribute: &str) -> std::result::Result<Vec<u8>, Refused> {
+    file::read_all(open_attribute(proc, attribute, OFlags::RDONLY)?, 4096)
+}
+
+/// One write is one command.
+fn write_attribute(proc: BorrowedFd<'_>, attribute: &str, command: &str) -> std::result::Result<(), Refused> {
+    let file = open_attribute(proc, attribute, OFlags::WRONLY)?;
+    file::write(&file.as_fd(), command.as_bytes()).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    /// A tree that looks like a procfs with AppArmor, to see what is written where.
+    struct Procfs(PathBuf);
+
+    impl Procfs {
+        fn new(name: &str, own_files: bool, confinement: &str) -> Self {
+            let root = std::env::temp_dir().join(format!("orlop-label-{name}-{}", std::process::id()));
+            let attr = root.join("7/task/7/attr");
+            std::fs::create_dir_all(attr.join("apparmor")).unwrap();
+            std::os::unix::fs::symlink("7/task/7", root.join("thread-self")).unwrap();
+            let attr = if own_files { attr.join("apparmor") } else { attr };
+            std::fs::write(attr.join("current"), confinement).unwrap();
+            std::fs::write(attr.join("exec"), "").unwrap();
+            Procfs(root)
+        }
+
+        fn write(&self, profile: &str, no_new_privileges: bool) -> Result<()> {
+            let root = std::fs::File::open(&self.0).unwrap();
+            write(root.as_fd(), &Labels { apparmor: Some(profile.to_owned()), selinux: None, no_new_privileges })
+        }
+
+        fn read(&self, file: &str) -> String {
+            std::fs::read_to_string(self.0.join("7/task/7/attr").join(file)).unwrap()
+        }
+    }
+
+    impl Drop for Procfs {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_profile_is_written_where_apparmor_reads_it() {
+        let new = Procfs::new("new", true, "unconfined\n");
+        new.write("shop", true).unwrap();
+        assert_eq!(new.read("apparmor/exec"), "exec shop");
+        let old = Procfs::new("old", false, "unconfined\n");
+        old.write("shop", false).unwrap();
+        assert_eq!(old.read("exec"), "exec shop");
+    }
+
+    #[test]
+    fn who_is_confined_stacks_under_no_new_privileges() {
+        let confined = Procfs::new("confined", true, "outer (enforce)\n");
+        confined.write("shop", true).unwrap();
+        assert_eq!(confined.read("apparmor/exec"), "stack shop");
+        let free = Procfs::new("free", true, "outer (enforce)\n");
+        free.write("shop", false).unwrap();
+        assert_eq!(free.read("apparmor/exec"), "exec shop");
+    }
+
+    #[test]
+    fn unconfined_is_one_word_and_no_other() {
+        assert!(is_unconfined(b"unconfined\n"));
+        assert!(is_unconfined(b"unconfined\0"));
+        for other in ["unconfined_shop (enforce)\n", "unconfined (enforce)", "", "un", "xunconfined"] {
+            assert!(!is_unconfined(other.as_bytes()), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn links_in_the_way_are_refused() {
+        let trap = Procfs::new("trap", true, "unconfined\n");
+        let exec = trap.0.join("7/task/7/attr/apparmor/exec");
+        std::fs::remove_file(&exec).unwrap();
+        std::os::unix::fs::symlink("current", &exec).unwrap();
+        let error = trap.write("shop", false).unwrap_err();
+        assert_eq!(error.errno(), Some(Errno::ELOOP));
+        assert!(error.to_string().contains("`/proc/thread-self/attr/apparmor/exec`"), "{error}");
+        assert_eq!(trap.read("apparmor/current"), "unconfined\n");
+    }
+
+    #[test]
+    fn a_module_that_is_off_is_an_error() {
+        // Hosts with a security module on answer otherwise.
+        if std::fs::read("/sys/kernel/security/lsm")
+            .is_ok_and(|list| list.windows(4).any(|word| word == b"armo" || word == b"seli"))
+        {
+            return;
+        }
+        let proc = std::fs::File::open("/proc").unwrap();
+        let try_with = |apparmor: Option<&str>, selinux: Option<&str>| {
+            let (apparmor, selinux) = (apparmor.map(str::to_owned), selinux.map(str::to_owned));
+            write(proc.as_fd(), &Labels { apparmor, selinux, no_new_privileges: false })
+        };
+        let error = try_with(Some("docker-default"), None).unwrap_err();
+        assert_eq!(error.kind(), Kind::Unsupported);
+        assert!(error.to_string().starts_with("process.apparmorProfile: AppArmor is not enabled"), "{error}");
+        try_with(Some("unconfined"), None).unwrap();
+        let error = try_with(None, Some("system_u:system_r:container_t:s0")).unwrap_err().to_string();
+        assert!(
+            error.starts_with("process.selinuxLabel: ") && error.contains("`/proc/thread-self/attr/exec`"),
+            "{error}"
+        );
+    }
+}
