@@ -7,8 +7,9 @@ use std::path::PathBuf;
 
 use specconv::Sysctl;
 
+use crate::compat::openat2::{self, Mounts};
 use crate::error::{Context, Error, Kind, Result};
-use crate::sys::file::{self, Mode, OFlags, ResolveFlags};
+use crate::sys::file::{self, Mode, OFlags};
 use crate::sys::{Errno, uts};
 
 /// Writes the parameters through `proc`, the root of a procfs that the container cannot have tampered with.
@@ -27,9 +28,7 @@ pub fn write(proc: BorrowedFd<'_>, parameters: &[Sysctl]) -> Result<()> {
 
 fn write_one(proc: BorrowedFd<'_>, parameter: &Sysctl) -> Result<()> {
     let path = PathBuf::from(format!("sys/{}", parameter.path));
-    let inside =
-        ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let file = match file::openat2(proc, &path, OFlags::WRONLY, Mode::empty(), inside) {
+    let file = match openat2::open_beneath(proc, &path, OFlags::WRONLY, Mode::empty(), Mounts::Stay) {
         Err(refused) if refused.errno == Errno::ENOENT => {
             return Err(refused).doing("this kernel, or the container's namespace, does not have the parameter");
         }

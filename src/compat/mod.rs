@@ -10,6 +10,7 @@ use crate::sys::{Errno, Result};
 
 pub mod clone3;
 pub mod close_range;
+pub mod magic_links;
 pub mod mount_api;
 pub mod mount_setattr;
 pub mod openat2;

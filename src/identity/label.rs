@@ -4,12 +4,13 @@
 //! cannot have tampered with: a real procfs file is not proof of the right one (CVE-2019-16884, CVE-2025-52881). A
 //! label that cannot be had is an error, never left out.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use crate::compat::openat2::{self, Mounts};
 use crate::error::{Context, Error, Kind, Result};
-use crate::sys::file::{self, Mode, OFlags, ResolveFlags};
-use crate::sys::{Errno, Refused};
+use crate::sys::Errno;
+use crate::sys::file::{self, Mode, OFlags};
 
 /// Labels for the next execve.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -98,29 +99,23 @@ fn is_unconfined(current: &[u8]) -> bool {
 }
 
 /// The path of an attribute of this very thread. Only the procfs knows our number in its pid namespace.
-fn attribute_path(proc: BorrowedFd<'_>, attribute: &str) -> std::result::Result<PathBuf, Refused> {
+fn attribute_path(proc: BorrowedFd<'_>, attribute: &str) -> crate::sys::Result<PathBuf> {
     let mut path = file::readlinkat(proc, Path::new("thread-self"))?;
     path.push("attr");
     path.push(attribute);
     Ok(path)
 }
 
-fn open_attribute(
-    proc: BorrowedFd<'_>,
-    attribute: &str,
-    flags: OFlags,
-) -> std::result::Result<std::os::fd::OwnedFd, Refused> {
-    let inside =
-        ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    file::openat2(proc, &attribute_path(proc, attribute)?, flags, Mode::empty(), inside)
+fn open_attribute(proc: BorrowedFd<'_>, attribute: &str, flags: OFlags) -> crate::sys::Result<OwnedFd> {
+    openat2::open_beneath(proc, &attribute_path(proc, attribute)?, flags, Mode::empty(), Mounts::Stay)
 }
 
-fn read_attribute(proc: BorrowedFd<'_>, attribute: &str) -> std::result::Result<Vec<u8>, Refused> {
+fn read_attribute(proc: BorrowedFd<'_>, attribute: &str) -> crate::sys::Result<Vec<u8>> {
     file::read_all(open_attribute(proc, attribute, OFlags::RDONLY)?, 4096)
 }
 
 /// One write is one command.
-fn write_attribute(proc: BorrowedFd<'_>, attribute: &str, command: &str) -> std::result::Result<(), Refused> {
+fn write_attribute(proc: BorrowedFd<'_>, attribute: &str, command: &str) -> crate::sys::Result<()> {
     let file = open_attribute(proc, attribute, OFlags::WRONLY)?;
     file::write(&file.as_fd(), command.as_bytes()).map(drop)
 }

@@ -5,7 +5,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use crate::sys::file::{self, CWD, FileType, Mode, OFlags, ResolveFlags};
+use crate::compat::magic_links;
+use crate::sys::file::{self, FileType, OFlags};
 
 /// More than any real passwd file; what comes after is not read (a 10 MB line, `/dev/zero` behind a link).
 const MOST_BYTES: u64 = 1 << 20;
@@ -21,8 +22,7 @@ pub fn home(uid: u32) -> String {
 /// Not through a link like `/proc/self/fd/7`, which would lead out of the container.
 fn open() -> Option<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let path = Path::new("/etc/passwd");
-    let file = file::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS).ok()?;
+    let file = magic_links::open(Path::new("/etc/passwd"), flags).ok()?;
     let stat = file::fstat(file.as_fd()).ok()?;
     (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| File::from(file))
 }
