@@ -336,7 +336,7 @@ fn rootless(text: &str) -> Result<Rootless, String> {
         "auto" => Ok(Rootless::Auto),
         "true" | "t" | "1" => Ok(Rootless::Yes),
         "false" | "f" | "0" => Ok(Rootless::No),
-        _ => Err(format!("invalid value for --rootless: {text:?} is none of auto, true and false")),
+        _ => Err("it is none of auto, true and false".into()),
     }
 }
 
@@ -347,11 +347,8 @@ fn id(text: &str) -> Result<u32, String> {
     number.filter(|&number| number != u32::MAX).ok_or_else(|| format!("invalid id: {text:?}"))
 }
 
-fn user(text: &str) -> Result<User, String> {
-    match text.split_once(':') {
-        Some((uid, gid)) => Ok((id(uid)?, Some(id(gid)?))),
-        None => Ok((id(text)?, None)),
-    }
+fn user(text: &str) -> Result<User, specconv::Invalid> {
+    specconv::parse_user(text)
 }
 
 #[cfg(test)]
@@ -364,9 +361,9 @@ mod tests {
         assert_eq!(user("1").unwrap(), (1, None));
         assert_eq!(user("1:2").unwrap(), (1, Some(2)));
         assert_eq!(user("4294967294").unwrap(), (4_294_967_294, None));
-        // A leading zero is still decimal, as in every peer.
-        assert_eq!(user("01").unwrap(), (1, None));
-        for bad in ["", "1:", ":1", "0x1", " 1", "1 ", "+1", "-1", "4294967295", "4294967296", "root", "1:2:3", "1:a"] {
+        for bad in
+            ["", "01", "1:", ":1", "0x1", " 1", "1 ", "+1", "-1", "4294967295", "4294967296", "root", "1:2:3", "1:a"]
+        {
             assert!(user(bad).is_err(), "{bad:?}");
         }
     }

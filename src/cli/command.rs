@@ -10,9 +10,11 @@ use super::args::{Delete, Exec, Global, Kill, List, Making, Ps, Run, Spec};
 use super::log::Log;
 use super::report;
 use super::root::Root;
+use crate::cgroup::{self, Layout};
 use crate::container::{
     self, Container, Created, Deletion, Driver, ExecArguments, ExecProcess, ExecRequest, Request, Whom, store,
 };
+use crate::sys::Errno;
 use crate::sys::pattern::Pattern;
 use crate::terminal::Foreground;
 use crate::{Kind, signal};
@@ -27,12 +29,12 @@ pub(super) fn create(global: &Global, create: super::args::Create, operands: Vec
 }
 
 pub(super) fn run(global: &Global, run: Run, operands: Vec<String>, log: &Log) -> Done {
-    let adopts = !run.detach && !run.making.no_subreaper;
+    let adopts = !run.making.no_subreaper;
     let request = request(global, run.making, operands, run.detach)?;
-    if adopts {
-        crate::sys::process::set_child_subreaper()?;
-    }
     let mut foreground = if run.detach { None } else { Some(Foreground::begin()?) };
+    if adopts && let Some(foreground) = &mut foreground {
+        foreground.adopt_orphans()?;
+    }
     let created = container::create(&request)?;
     tell(log, &created.warnings);
     if let (Some(foreground), Some(master)) = (&mut foreground, created.foreground) {
@@ -40,7 +42,7 @@ pub(super) fn run(global: &Global, run: Run, operands: Vec<String>, log: &Log) -
     }
     let ended = created.container.start().and_then(|()| match foreground {
         None => Ok(None),
-        Some(foreground) => foreground.wait(created.init.pidfd(), created.init.pid()).map(Some),
+        Some(foreground) => foreground.wait(created.init.child()).map(Some),
     });
     let leave = run.keep && ended.is_ok();
     if !(leave || matches!(ended, Ok(None))) {
@@ -101,7 +103,7 @@ pub(super) fn exec(global: &Global, exec: Exec, operands: Vec<String>, log: &Log
     if let Some(master) = execed.foreground {
         foreground.attach(master)?;
     }
-    exit_code(foreground.wait(execed.process.pidfd(), execed.process.pid())?)
+    exit_code(foreground.wait(execed.process.child())?)
 }
 
 pub(super) fn list(global: &Global, list: &List) -> Done {
@@ -110,7 +112,7 @@ pub(super) fn list(global: &Global, list: &List) -> Done {
     }
     let root = Root::of(global)?;
     let found = match container::list(&root.path) {
-        Err(error) if error.errno() == Some(crate::sys::Errno::ENOENT) && !root.named => Vec::new(),
+        Err(error) if error.errno() == Some(Errno::ENOENT) && !root.named => Vec::new(),
         found => found.with_context(|| format!("cannot list {}", root.path.display()))?,
     };
     if list.quiet {
@@ -153,7 +155,9 @@ pub(super) fn resume(global: &Global, operands: &[String]) -> Done {
 
 pub(super) fn spec(spec: &Spec) -> Done {
     let path = spec.bundle.as_deref().unwrap_or(Path::new("")).join(&spec.file);
-    let text = example(spec.rootless)?;
+    let ids = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let cgroup_v2 = Layout::observe()?.mode == cgroup::Mode::Unified;
+    let text = specconv::example(specconv::ExampleFor { rootless: spec.rootless.then_some(ids), cgroup_v2 });
     let file = File::create_new(&path);
     if file.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::AlreadyExists) {
         bail!("File {} exists. Remove it first", spec.file.display());
@@ -163,12 +167,9 @@ pub(super) fn spec(spec: &Spec) -> Done {
     Ok(0)
 }
 
-fn example(_rootless: bool) -> anyhow::Result<String> {
-    bail!("spec is not supported yet by this version of orlop")
-}
-
 pub(super) fn features() -> Done {
-    bail!("features is not supported yet by this version of orlop")
+    report::print(&super::features::document()?)?;
+    Ok(0)
 }
 
 fn first(operands: &[String]) -> anyhow::Result<&str> {
@@ -188,7 +189,10 @@ fn tell(log: &Log, warnings: &[String]) {
 /// Does something to every container whose id a regular expression fits, and fails if it fails for one.
 fn each(root: &Path, expression: &str, mut act: impl FnMut(&str) -> anyhow::Result<()>) -> Done {
     let pattern = Pattern::new(expression).with_context(|| format!("invalid regular expression {expression:?}"))?;
-    let ids = store::ids(root).with_context(|| format!("cannot list {}", root.display()))?;
+    let ids = match store::ids(root) {
+        Err(error) if error.errno() == Some(Errno::ENOENT) => Vec::new(),
+        ids => ids.with_context(|| format!("cannot list {}", root.display()))?,
+    };
     let mut failures = Vec::new();
     for id in ids.iter().filter(|id| pattern.matches(id)) {
         if let Err(error) = act(id) {

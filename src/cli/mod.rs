@@ -10,6 +10,7 @@ use clap::{Args, Command, FromArgMatches};
 
 pub mod args;
 mod command;
+mod features;
 pub mod log;
 mod report;
 mod root;

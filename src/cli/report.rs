@@ -126,12 +126,17 @@ fn account(accounts: &str, uid: u32) -> Option<&str> {
     })
 }
 
+/// What was built: whoever builds says it in the environment.
+pub const COMMIT: &str = match option_env!("ORLOP_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
 /// `--version`. Called as runc, the first line is what go-runc and dockerd look for.
 pub fn version(program: &str) -> String {
     let ours = env!("CARGO_PKG_VERSION");
     let version = if program == "runc" { format!("1.3.0+orlop.{ours}") } else { ours.to_owned() };
-    let commit = option_env!("ORLOP_COMMIT").unwrap_or("unknown");
-    format!("{program} version {version}\ncommit: {commit}\nspec: {}\n", crate::hooks::OCI_VERSION)
+    format!("{program} version {version}\ncommit: {COMMIT}\nspec: {}\n", crate::hooks::OCI_VERSION)
 }
 
 /// The first line of a complaint of clap's, without its prefix.

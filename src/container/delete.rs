@@ -135,7 +135,21 @@ impl Container {
         if self.record.phase == Phase::Creating && !self.record.poststop_armed {
             return Ok(Poststop::default());
         }
-        Err(Error::unsupported("hooks.poststop", "not built yet"))
+        let doing = "prepare the poststop hooks";
+        let config = specconv::convert(&self.dir.config().doing(doing)?).doing(doing)?.config;
+        if config.hooks.poststop.is_empty() {
+            return Ok(Poststop::default());
+        }
+        let bundle = self.record.bundle.to_string_lossy();
+        let state = hooks::OciState {
+            oci_version: hooks::OCI_VERSION,
+            id: self.id(),
+            status: "stopped",
+            pid: 0,
+            bundle: &bundle,
+            annotations: &config.annotations,
+        };
+        Ok(Poststop { state: state.to_json(), hooks: config.hooks.poststop })
     }
 }
 

@@ -2,20 +2,18 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::sys::{Errno, process as sys};
+use crate::sys::Errno;
+use crate::sys::process::{self as sys, Child};
 use crate::{Result, error::Context};
 
 /// A process that was alive, and the one meant, when the handle was made.
 #[derive(Debug)]
-pub struct Process {
-    pid: i32,
-    pidfd: OwnedFd,
-}
+pub struct Process(Child);
 
 impl Process {
     /// A process whose handle is at hand, from the clone that made it.
     pub fn new(pid: i32, pidfd: OwnedFd) -> Self {
-        Process { pid, pidfd }
+        Process(Child { pid, pidfd })
     }
 
     /// Whoever has this id now.
@@ -23,7 +21,7 @@ impl Process {
         if pid <= 0 {
             return None;
         }
-        sys::pidfd_open(pid).ok().map(|pidfd| Process { pid, pidfd })
+        sys::pidfd_open(pid).ok().map(|pidfd| Process::new(pid, pidfd))
     }
 
     /// The process with this id that was started then; `None` where it has ended, also where another process has its
@@ -39,22 +37,27 @@ impl Process {
             Err(refused) if matches!(refused.errno, Errno::ESRCH | Errno::EINVAL) => return Ok(None),
             Err(refused) => return Err(refused).doing("find the container's init"),
         };
-        Ok((start_time(pid) == Some(start)).then_some(Process { pid, pidfd }))
+        Ok((start_time(pid) == Some(start)).then(|| Process::new(pid, pidfd)))
+    }
+
+    /// The handle as whoever waits for it wants it; only our own children can be waited for.
+    pub fn child(&self) -> &Child {
+        &self.0
     }
 
     /// Its id on the host.
     pub fn pid(&self) -> i32 {
-        self.pid
+        self.0.pid
     }
 
     /// The handle.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+        self.0.pidfd.as_fd()
     }
 
     /// Sends a signal by number; `false` where the process has ended.
     pub fn signal(&self, number: i32) -> Result<bool> {
-        match sys::pidfd_send_signal(self.pidfd.as_fd(), number) {
+        match sys::pidfd_send_signal(self.0.pidfd.as_fd(), number) {
             Ok(()) => Ok(true),
             Err(refused) if refused.errno == Errno::ESRCH => Ok(false),
             Err(refused) => Err(refused.into()),
@@ -63,7 +66,7 @@ impl Process {
 
     /// Waits until it has ended, at most this many milliseconds (`None`: for ever); `false` where it still lives.
     pub fn wait_for_end(&self, milliseconds: Option<u32>) -> Result<bool> {
-        Ok(sys::poll_in(&[self.pidfd.as_fd()], milliseconds)?.contains(&true))
+        Ok(sys::poll_in(&[self.0.pidfd.as_fd()], milliseconds)?.contains(&true))
     }
 }
 
