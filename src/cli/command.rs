@@ -35,7 +35,7 @@ pub(super) fn run(global: &Global, run: Run, operands: Vec<String>, log: &Log) -
     if adopts && let Some(foreground) = &mut foreground {
         foreground.adopt_orphans()?;
     }
-    let created = container::create(&request)?;
+    let mut created = container::create(&request)?;
     tell(log, &created.warnings);
     if let (Some(foreground), Some(master)) = (&mut foreground, created.foreground) {
         foreground.attach(master)?;
