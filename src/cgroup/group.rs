@@ -1,114 +1,202 @@
 //! A handle on a cgroup that exists.
 
-use std::os::fd::BorrowedFd;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::unistd::Pid;
 use specconv::Warning;
 
-use super::{Driver, Plan, Saved};
-use crate::error::{Error, Kind, Result};
+use super::write::Controller;
+use super::{Driver, Saved};
+use crate::compat;
+use crate::error::{Context, Error, Kind, Result};
+use crate::sys::cgroupfs::{self, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC};
+use crate::sys::{self, fd};
+
+/// Longest file that is read here: a list of a few hundred thousand pids.
+pub(super) const LONGEST: usize = 4 << 20;
+
+/// How long all removals of one cgroup may take: its last process may still be on its way out.
+const REMOVAL: Duration = Duration::from_secs(2);
 
 /// A cgroup that exists: one directory in every hierarchy, held open.
 #[derive(Debug)]
 pub struct Cgroup {
-    manager: Driver,
+    pub(super) manager: Driver,
+    pub(super) directories: Vec<Directory>,
+    pub(super) warnings: Vec<Warning>,
 }
 
-fn later<T>() -> Result<T> {
-    Err(Error::new(Kind::Unsupported, "cgroups: not written yet"))
+/// The cgroup's directory in one hierarchy.
+#[derive(Debug)]
+pub(super) struct Directory {
+    /// Controllers of v1; empty for v2.
+    pub controllers: Vec<String>,
+    /// Absolute path on the host.
+    pub path: PathBuf,
+    /// `None` where it is gone.
+    pub handle: Option<OwnedFd>,
+    /// Whether it was made for this container.
+    pub made: bool,
+    /// Whether it was made by the run of orlop that holds this handle, so that nothing has been written yet.
+    pub fresh: bool,
 }
 
-/// Makes the directories of the plan, and readies them for a process. What was made is removed on failure.
-///
-/// # Errors
-/// `container's cgroup is not empty: N process(es) found`, `container's cgroup unexpectedly frozen`, and
-/// what the kernel refuses.
-pub fn make(plan: &Plan) -> Result<Cgroup> {
-    Ok(Cgroup { manager: plan.driver })
+impl Directory {
+    pub fn is_v2(&self) -> bool {
+        self.controllers.is_empty()
+    }
+
+    /// The handle.
+    ///
+    /// # Errors
+    /// `cgroup not exist` where it is gone; a sentence of runc's.
+    pub fn handle(&self) -> Result<BorrowedFd<'_>> {
+        let gone = || Error::new(Kind::NotFound, format!("{}: cgroup not exist", self.path.display()));
+        self.handle.as_ref().map(AsFd::as_fd).ok_or_else(gone)
+    }
+
+    pub fn read(&self, file: &str) -> Result<String> {
+        Ok(read(self.handle()?, file)?)
+    }
+
+    pub fn write(&self, file: &str, text: &str) -> Result<()> {
+        let file = cgroupfs::openat_write(self.handle()?, file)?;
+        Ok(cgroupfs::write(file.as_fd(), text)?)
+    }
+}
+
+/// All of one file of the directory.
+pub(super) fn read(directory: BorrowedFd<'_>, file: &str) -> sys::Result<String> {
+    let file = cgroupfs::openat_read(directory, file)?;
+    cgroupfs::read(file.as_fd(), LONGEST)
+}
+
+/// Whether the directory is gone: a held one answers ENODEV to what was opened before, ENOENT to the rest.
+pub(super) fn is_gone(errno: Option<Errno>) -> bool {
+    matches!(errno, Some(Errno::ENOENT | Errno::ENODEV))
 }
 
 impl Cgroup {
     /// A handle on the cgroup of a record. Directories that are gone are no error: the container has stopped.
     ///
     /// # Errors
-    /// A recorded path that is not in a cgroup filesystem.
+    /// A recorded path that is not a clean absolute one in a cgroup filesystem.
     pub fn open(saved: &Saved) -> Result<Cgroup> {
-        Ok(Cgroup { manager: saved.manager })
+        let mut directories: Vec<Directory> = Vec::new();
+        for (controller, path) in &saved.paths {
+            if let Some(known) = directories.iter_mut().find(|known| known.path == *path) {
+                known.controllers.push(controller.clone());
+                continue;
+            }
+            let handle = open_recorded(path).doing("open the container's cgroup")?;
+            directories.push(Directory {
+                controllers: if controller.is_empty() { Vec::new() } else { vec![controller.clone()] },
+                path: path.clone(),
+                handle,
+                made: saved.made.contains(path),
+                fresh: false,
+            });
+        }
+        Ok(Cgroup { manager: saved.manager, directories, warnings: Vec::new() })
     }
 
     /// What the record keeps.
     pub fn saved(&self) -> Saved {
-        Saved { manager: self.manager, ..Saved::default() }
+        let mut paths = BTreeMap::new();
+        for directory in &self.directories {
+            if directory.is_v2() {
+                paths.insert(String::new(), directory.path.clone());
+            }
+            paths.extend(directory.controllers.iter().map(|name| (name.clone(), directory.path.clone())));
+        }
+        let made = self.directories.iter().filter(|directory| directory.made);
+        Saved { manager: self.manager, paths, made: made.map(|directory| directory.path.clone()).collect() }
     }
 
-    /// The directory for CLONE_INTO_CGROUP, where cgroup v2 is all there is. A process born into it needs no
-    /// [`Cgroup::attach`].
+    /// What [`super::make`] let pass for want of rights.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    /// The directory for CLONE_INTO_CGROUP (Linux 5.7), where cgroup v2 is all there is. A process born into it
+    /// needs no [`Cgroup::attach`].
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        None
+        match self.directories.as_slice() {
+            [only] if only.is_v2() => only.handle.as_ref().map(AsFd::as_fd),
+            _ => None,
+        }
     }
 
     /// Moves a process (all its threads) into the cgroup, in every hierarchy.
     ///
     /// # Errors
     /// The hierarchy that refuses it.
-    pub fn attach(&self, _pid: Pid) -> Result<()> {
-        later()
+    pub fn attach(&self, pid: Pid) -> Result<()> {
+        let text = pid.to_string();
+        for directory in &self.directories {
+            let done = attach(directory, &text);
+            done.doing_with(|| format!("put process {pid} into the cgroup {}", directory.path.display()))?;
+        }
+        Ok(())
     }
 
-    /// Writes the limits and device rules of the plan that made this cgroup.
-    ///
-    /// # Errors
-    /// The field whose value the kernel refuses.
-    pub fn apply(&self, _plan: &Plan) -> Result<Vec<Warning>> {
-        later()
-    }
-
-    /// Writes the limits and device rules of a later plan (`update`), over those that stand.
-    ///
-    /// # Errors
-    /// As [`Cgroup::apply`].
-    pub fn update(&self, _plan: &Plan) -> Result<Vec<Warning>> {
-        later()
-    }
-
-    /// Stops every process in it.
-    ///
-    /// # Errors
-    /// No freezer, or processes that do not stop in time (they are thawed again).
-    pub fn freeze(&self) -> Result<()> {
-        later()
-    }
-
-    /// Lets the processes go on.
-    ///
-    /// # Errors
-    /// No freezer, or a refusal of the kernel's.
-    pub fn thaw(&self) -> Result<()> {
-        later()
-    }
-
-    /// Whether it was frozen; false where there is no freezer.
-    ///
-    /// # Errors
-    /// A file that cannot be read.
-    pub fn is_frozen(&self) -> Result<bool> {
-        later()
-    }
-
-    /// Processes in it and in the cgroups below it, ascending, in the caller's pid namespace.
+    /// Processes in it and in the cgroups below it, ascending, in the caller's pid namespace. Empty where the
+    /// cgroup is gone.
     ///
     /// # Errors
     /// A file that cannot be read.
     pub fn pids(&self) -> Result<Vec<i32>> {
-        later()
+        let mut pids = Vec::new();
+        if let Some(handle) = self.tracking().and_then(|directory| directory.handle.as_ref()) {
+            collect(handle.as_fd(), &mut pids).doing("list the processes of the cgroup")?;
+        }
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
     }
 
     /// Kills every process in it and below it, also a frozen one. They may still be dying at return.
     ///
+    /// Version 2 does it in one write (`cgroup.kill`, Linux 5.14). Elsewhere the group is frozen, so that nobody
+    /// can bear a child that is missed, signalled one by one, and thawed, so that they can die.
+    ///
     /// # Errors
-    /// Processes that keep appearing.
+    /// Processes that keep appearing where there is no freezer.
     pub fn kill(&self) -> Result<()> {
-        later()
+        let v2 = self.directories.iter().find(|directory| directory.is_v2());
+        if let Some(handle) = v2.and_then(|directory| directory.handle.as_ref()) {
+            let killed = compat::cgroup_kill::kill(handle.as_fd()).doing("kill the processes of the cgroup")?;
+            if killed && self.directories.len() == 1 {
+                return Ok(());
+            }
+        }
+        // A process that died of a signal stays listed for a moment; a round that finds none ends it.
+        for round in 0_u32..50 {
+            let frozen = self.freeze().is_ok();
+            let pids = self.pids()?;
+            for pid in pids.iter().filter_map(|pid| rustix::process::Pid::from_raw(*pid)) {
+                match cgroupfs::kill(pid) {
+                    Err(refused) if refused.errno != Errno::ESRCH => {
+                        let _ = self.thaw();
+                        return Err(refused).doing("kill the processes of the cgroup");
+                    }
+                    _ => {}
+                }
+            }
+            match self.thaw() {
+                Err(error) if self.freezer().is_some() && !is_gone(error.errno()) => return Err(error),
+                _ => {}
+            }
+            if frozen || pids.is_empty() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(u64::from(round.min(10))));
+        }
+        Err(Error::new(Kind::Other, "cannot kill the processes of the cgroup: new ones keep appearing"))
     }
 
     /// How many of its processes the kernel killed for want of memory; 0 where nobody counts.
@@ -116,15 +204,158 @@ impl Cgroup {
     /// # Errors
     /// A file that cannot be read.
     pub fn oom_kill_count(&self) -> Result<u64> {
-        later()
+        let (directory, file) = match self.legacy("memory") {
+            Some(directory) => (directory, "memory.oom_control"),
+            None => match self.directories.iter().find(|directory| directory.is_v2()) {
+                Some(directory) => (directory, "memory.events"),
+                None => return Ok(0),
+            },
+        };
+        match directory.read(file) {
+            Ok(text) => Ok(value(&text, "oom_kill").and_then(|count| count.parse().ok()).unwrap_or(0)),
+            Err(error) if error.kind() == Kind::NotFound || is_gone(error.errno()) => Ok(0),
+            Err(error) => Err(error).doing("count the processes killed for want of memory"),
+        }
     }
 
     /// Removes the directories that were made for the container, with all cgroups below them. Parents stay, as
-    /// runc leaves them.
+    /// runc leaves them; and so does a directory that was there before the container.
     ///
     /// # Errors
-    /// A directory that still holds a process after about a second.
+    /// A directory that still holds a process after about two seconds. The others are removed all the same.
     pub fn remove(&self) -> Result<()> {
-        later()
+        let deadline = Instant::now() + REMOVAL;
+        let mut first = Ok(());
+        for directory in self.directories.iter().filter(|directory| directory.made) {
+            let done = remove(&directory.path, deadline)
+                .doing_with(|| format!("remove the cgroup {}", directory.path.display()));
+            first = first.and(done);
+        }
+        first
+    }
+
+    /// The directory in the hierarchy of v1 that has this controller.
+    pub(super) fn legacy(&self, controller: &str) -> Option<&Directory> {
+        self.directories.iter().find(|directory| directory.controllers.iter().any(|name| name == controller))
+    }
+
+    /// The directory that has this controller.
+    pub(super) fn with(&self, controller: &Controller) -> Option<&Directory> {
+        match controller {
+            Controller::V1(name) => self.legacy(name),
+            Controller::V2(_) => self.directories.iter().find(|directory| directory.is_v2()),
+        }
+    }
+
+    /// The directory whose processes are the container's: of v1 one that a process rarely leaves by itself.
+    fn tracking(&self) -> Option<&Directory> {
+        let usual = ["freezer", "devices", "pids"].into_iter().find_map(|controller| self.legacy(controller));
+        usual.or_else(|| self.directories.first())
+    }
+}
+
+/// The value of a `key value` line.
+pub(super) fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')).map(str::trim)
+}
+
+/// A recorded directory, proved to be a cgroup; `None` where it is gone.
+fn open_recorded(path: &Path) -> Result<Option<OwnedFd>> {
+    let clean = path.is_absolute() && path.components().all(|part| !matches!(part, Component::ParentDir));
+    if !clean {
+        return Err(Error::new(Kind::Invalid, format!("{} is not the path of a cgroup", path.display())));
+    }
+    let handle = match cgroupfs::open_directory(path) {
+        Ok(handle) => handle,
+        Err(refused) if refused.errno == Errno::ENOENT => return Ok(None),
+        Err(refused) => return Err(refused.into()),
+    };
+    prove(handle.as_fd())?;
+    Ok(Some(handle))
+}
+
+/// Refuses a directory that is not in a cgroup filesystem.
+pub(super) fn prove(handle: BorrowedFd<'_>) -> Result<()> {
+    match cgroupfs::fstatfs_type(handle)? {
+        CGROUP_SUPER_MAGIC | CGROUP2_SUPER_MAGIC => Ok(()),
+        _ => Err(Error::new(Kind::Other, format!("{} is not in a cgroup filesystem", fd(&handle)))),
+    }
+}
+
+fn attach(directory: &Directory, pid: &str) -> Result<()> {
+    let procs = cgroupfs::openat_write(directory.handle()?, "cgroup.procs")?;
+    let mut tries = 0_u64;
+    loop {
+        match cgroupfs::write(procs.as_fd(), pid) {
+            // The task is still being born (TASK_NEW); runc meets it too.
+            Err(refused) if refused.errno == Errno::EINVAL && tries < 5 => {
+                tries += 1;
+                std::thread::sleep(Duration::from_millis(tries * 5));
+            }
+            done => return Ok(done?),
+        }
+    }
+}
+
+/// All pids of a directory and those below it. A threaded cgroup lists its processes in its domain's.
+fn collect(directory: BorrowedFd<'_>, pids: &mut Vec<i32>) -> sys::Result<()> {
+    match read(directory, "cgroup.procs") {
+        // 0 stands for a process that our pid namespace cannot see.
+        Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse().ok()).filter(|pid: &i32| *pid > 0)),
+        Err(refused) if refused.errno == Errno::EOPNOTSUPP || is_gone(Some(refused.errno)) => {}
+        Err(refused) => return Err(refused),
+    }
+    let below = match cgroupfs::subdirectories(directory) {
+        Ok(below) => below,
+        Err(refused) if is_gone(Some(refused.errno)) => return Ok(()),
+        Err(refused) => return Err(refused),
+    };
+    for name in below {
+        match cgroupfs::openat_directory(directory, &name) {
+            Ok(child) => collect(child.as_fd(), pids)?,
+            Err(refused) if is_gone(Some(refused.errno)) => {}
+            Err(refused) => return Err(refused),
+        }
+    }
+    Ok(())
+}
+
+/// Removes a directory and all below it.
+fn remove(path: &Path, deadline: Instant) -> Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return Err(Error::new(Kind::Invalid, format!("{} is not the path of a cgroup", path.display())));
+    };
+    let parent = match cgroupfs::open_directory(parent) {
+        Ok(parent) => parent,
+        Err(refused) if refused.errno == Errno::ENOENT => return Ok(()),
+        Err(refused) => return Err(refused.into()),
+    };
+    prove(parent.as_fd())?;
+    Ok(remove_below(parent.as_fd(), name, deadline)?)
+}
+
+fn remove_below(parent: BorrowedFd<'_>, name: &str, deadline: Instant) -> sys::Result<()> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let refused = match cgroupfs::rmdirat(parent, name) {
+            Ok(()) => return Ok(()),
+            Err(refused) if refused.errno == Errno::ENOENT => return Ok(()),
+            Err(refused) => refused,
+        };
+        if !matches!(refused.errno, Errno::EBUSY | Errno::ENOTEMPTY) {
+            return Err(refused);
+        }
+        let directory = cgroupfs::openat_directory(parent, name)?;
+        let below = cgroupfs::subdirectories(directory.as_fd())?;
+        for child in &below {
+            remove_below(directory.as_fd(), child, deadline)?;
+        }
+        if Instant::now() + pause > deadline {
+            return Err(refused);
+        }
+        if below.is_empty() {
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(100));
+        }
     }
 }

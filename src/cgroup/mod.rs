@@ -5,21 +5,36 @@
 //! hybrid mode takes each controller from where it is mounted, so a plan may hold rows of both versions.
 //! [`make`] then makes the directories, and [`Cgroup`] is the handle through which all the rest is done: put a
 //! process in, write the rows, freeze, kill, remove.
+//!
+//! The specification's driver-independent words are in config-linux.md#control-groups.
 
+mod apply;
+mod devices;
+mod filter;
+mod freeze;
 mod group;
 pub mod layout;
+mod make;
+pub mod place;
+mod v1;
+mod v2;
+pub mod write;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use specconv::{Resources, Warning};
+use specconv::{Limit, Memory, Resources, Swap, Warning};
 
-pub use group::{Cgroup, make};
+pub use group::Cgroup;
 pub use layout::{Hierarchy, Layout, Mode};
+pub use make::make;
+pub use place::Place;
+pub use write::Write;
 
 use crate::error::{Error, Result};
+use crate::sys::bpf::Instruction;
+use write::{Controller, Rows, When, set};
 
 /// Who makes the cgroup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -46,10 +61,10 @@ pub struct Request<'a> {
     /// `linux.resources`.
     pub resources: &'a Resources,
     /// Whether the runtime has no right of root over cgroups. Without a path and without limits it may then do
-    /// without a cgroup, with a warning.
+    /// without a cgroup, and without device rules, with a warning.
     pub rootless: bool,
-    /// Whether the runtime itself runs in a user namespace other than the first: a device program that may not
-    /// be loaded there is then a warning.
+    /// Whether the runtime itself (not the container) runs in a user namespace other than the first. The kernel
+    /// takes device rules only from the first one; elsewhere their refusal is a warning.
     pub in_user_namespace: bool,
 }
 
@@ -58,44 +73,38 @@ pub struct Request<'a> {
 pub struct Plan {
     driver: Driver,
     mode: Mode,
+    /// Empty where there is to be no cgroup.
     places: Vec<Place>,
+    /// Where the runtime itself is, for a container that stays there.
+    own: Vec<View>,
     writes: Vec<Write>,
+    devices: Devices,
+    usage: Option<UsageCheck>,
     warnings: Vec<Warning>,
-    /// Whether a refused mkdir leaves the container without a cgroup instead of failing.
+    /// Whether a refused mkdir leaves the container without that directory instead of failing.
     lenient: bool,
+    /// Whether refused device rules are a warning.
+    lenient_devices: bool,
 }
 
-/// One directory to make.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// Where the hierarchy is mounted.
-    pub mount_point: PathBuf,
-    /// Controllers of a hierarchy of v1; empty for v2.
-    pub controllers: Vec<String>,
-    /// The cgroup, relative to the mount point: clean components.
-    pub path: String,
+/// What becomes of the device rules.
+#[derive(Debug, Clone, PartialEq)]
+enum Devices {
+    /// There is no cgroup to bind them to.
+    Unbound,
+    /// Lines for the devices controller of v1.
+    V1(devices::List),
+    /// A program for v2; `None` allows everything.
+    V2(Option<Vec<Instruction>>),
 }
 
-/// One line for one cgroup file, and who asked for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Write {
-    /// Which controller: of a hierarchy of v1, or of v2.
-    pub controller: Controller,
-    /// Name of the file.
-    pub file: Cow<'static, str>,
-    /// What is written, in one write(2).
-    pub value: String,
-    /// The field of `config.json`.
-    pub field: Cow<'static, str>,
-}
-
-/// A controller, in the version of cgroups that has it on this host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Controller {
-    /// In its hierarchy of cgroup v1.
-    V1(&'static str),
-    /// In the tree of cgroup v2.
-    V2(Cow<'static, str>),
+/// `memory.checkBeforeUpdate`: limits that are refused where more is in use. Version 1 refuses by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct UsageCheck {
+    /// Bytes of memory.
+    memory: Option<u64>,
+    /// Bytes of memory and swap together.
+    total: Option<u64>,
 }
 
 /// One hierarchy as the container is to see it.
@@ -125,17 +134,49 @@ pub struct Saved {
 /// # Errors
 /// What this host or this version cannot do, with the field that asks for it.
 pub fn plan(request: &Request<'_>, layout: &Layout) -> Result<Plan> {
-    if request.driver == Driver::Systemd {
-        return Err(Error::unsupported("--systemd-cgroup", "not supported yet by this version of orlop"));
-    }
-    Ok(Plan {
+    let mut rows = Rows::default();
+    let mut plan = Plan {
         driver: request.driver,
         mode: layout.mode,
         places: Vec::new(),
+        own: own(layout),
         writes: Vec::new(),
+        devices: Devices::Unbound,
+        usage: None,
         warnings: Vec::new(),
-        lenient: request.rootless && request.cgroups_path.is_none(),
-    })
+        lenient: request.rootless && request.cgroups_path.is_none_or(str::is_empty),
+        lenient_devices: request.rootless || request.in_user_namespace,
+    };
+    match request.driver {
+        Driver::Systemd => {
+            return Err(Error::unsupported("--systemd-cgroup", "not supported yet by this version of orlop"));
+        }
+        Driver::Disabled => {
+            fill(request.resources, layout, &mut rows)?;
+            if let Some(write) = rows.writes.first() {
+                return Err(Error::unsupported(&write.field, "cgroups are disabled (--cgroup-manager disabled)"));
+            }
+            if !request.resources.devices.is_empty() {
+                rows.warn(devices::FIELD, "ignored: cgroups are disabled (--cgroup-manager disabled)");
+            }
+        }
+        Driver::Cgroupfs => {
+            if layout.mode == Mode::Absent {
+                return Err(Error::unsupported("linux.cgroupsPath", "no cgroup hierarchy is mounted on this host"));
+            }
+            fill(request.resources, layout, &mut rows)?;
+            for hierarchy in layout.hierarchies.iter().filter(|hierarchy| place::is_joined(hierarchy)) {
+                plan.places.push(place::place(request.cgroups_path, request.id, hierarchy, layout.mode)?);
+            }
+            plan.devices = bind_devices(request, layout, &mut rows)?;
+            if layout.legacy("memory").is_none() {
+                plan.usage = usage_check(&request.resources.memory);
+            }
+        }
+    }
+    plan.writes = rows.writes;
+    plan.warnings = rows.warnings;
+    Ok(plan)
 }
 
 impl Plan {
@@ -144,34 +185,174 @@ impl Plan {
         self.mode
     }
 
-    /// Every hierarchy with the container's directory in it, for the container's own cgroup mounts.
+    /// The lines that will be written, without those about devices.
+    pub fn writes(&self) -> &[Write] {
+        &self.writes
+    }
+
+    /// Every hierarchy with the container's directory in it, for the container's own cgroup mounts. Where cgroups
+    /// are disabled this is the runtime's own directory.
     pub fn view(&self) -> Vec<View> {
-        Vec::new()
+        if self.places.is_empty() {
+            return self.own.clone();
+        }
+        let view = |place: &Place| View {
+            mount_point: place.mount_point.clone(),
+            controllers: place.controllers.clone(),
+            path: place.directory(),
+        };
+        self.places.iter().map(view).collect()
     }
 
     /// What was asked and does nothing on this host.
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
     }
-}
 
-impl Plan {
-    /// What [`Cgroup::saved`] will say once [`make`] has made it: recorded before, so that a runtime that is killed in
-    /// between leaves nothing that cannot be found.
+    /// What [`Cgroup::saved`] will say once [`make`] has made it: recorded before, so that a runtime that is killed
+    /// in between leaves nothing that cannot be found. Looks which directories are there already.
     pub fn forecast(&self) -> Saved {
         let mut saved = Saved { manager: self.driver, ..Saved::default() };
-        for view in self.view() {
-            if !view.path.exists() {
-                saved.made.push(view.path.clone());
+        for place in &self.places {
+            let directory = place.directory();
+            if !directory.exists() {
+                saved.made.push(directory.clone());
             }
-            if view.controllers.is_empty() {
-                saved.paths.insert(String::new(), view.path);
-                continue;
+            if place.is_v2() {
+                saved.paths.insert(String::new(), directory.clone());
             }
-            for controller in view.controllers {
-                saved.paths.insert(controller, view.path.clone());
-            }
+            saved.paths.extend(place.controllers.iter().map(|name| (name.clone(), directory.clone())));
         }
         saved
     }
+
+    fn rows(&self, when: When) -> impl Iterator<Item = &Write> {
+        self.writes.iter().filter(move |write| write.when == when)
+    }
 }
+
+fn own(layout: &Layout) -> Vec<View> {
+    let view = |hierarchy: &Hierarchy| {
+        // A cgroup outside of what the mount shows cannot be shown; the mount itself is the nearest.
+        let below = Path::new(&hierarchy.own).strip_prefix(&hierarchy.root).unwrap_or(Path::new(""));
+        View {
+            mount_point: hierarchy.mount_point.clone(),
+            controllers: hierarchy.controllers.clone(),
+            path: hierarchy.mount_point.join(below),
+        }
+    };
+    layout.hierarchies.iter().map(view).collect()
+}
+
+/// All rows, each controller's in the version that has it on this host.
+fn fill(resources: &Resources, layout: &Layout, rows: &mut Rows) -> Result<()> {
+    let legacy = |controller: &str| layout.v2().is_none() || layout.legacy(controller).is_some();
+    if legacy("pids") {
+        v1::pids(resources.pids, rows)
+    } else {
+        v2::pids(resources.pids, rows)
+    }
+    if legacy("memory") {
+        v1::memory(&resources.memory, rows)?
+    } else {
+        v2::memory(&resources.memory, rows)?
+    }
+    if legacy("blkio") {
+        v1::block_io(&resources.block_io, rows)
+    } else {
+        v2::block_io(&resources.block_io, rows)?
+    }
+    if legacy("cpu") {
+        v1::cpu(&resources.cpu, rows)
+    } else {
+        v2::cpu(&resources.cpu, rows)?
+    }
+    if legacy("cpuset") {
+        v1::cpuset(&resources.cpu, rows)
+    } else {
+        v2::cpuset(&resources.cpu, rows)
+    }
+    let pages = &resources.hugepage_limits;
+    if legacy("hugetlb") {
+        v1::hugetlb(pages, rows)
+    } else {
+        v2::hugetlb(pages, rows)
+    }
+    if legacy("rdma") {
+        v1::rdma(&resources.rdma, rows)
+    } else {
+        v2::rdma(&resources.rdma, rows)
+    }
+    if layout.mode == Mode::Unified {
+        v2::network(&resources.network)?;
+    } else {
+        v1::network(&resources.network, rows);
+    }
+    unified(resources, layout, rows)?;
+    for write in &rows.writes {
+        check(write, layout)?;
+    }
+    Ok(())
+}
+
+/// The config's own files of v2. They come last and win.
+fn unified(resources: &Resources, layout: &Layout, rows: &mut Rows) -> Result<()> {
+    let first = rows.writes.len();
+    v2::unified(&resources.unified, rows)?;
+    for write in rows.writes.iter().skip(first) {
+        if layout.v2().is_none() {
+            return Err(Error::unsupported(&write.field, "cannot use unified on cgroup v1"));
+        }
+        let controller = write.controller.name();
+        if layout.legacy(if controller == "io" { "blkio" } else { controller }).is_some() {
+            let why = format!("cannot use unified: the controller {controller:?} is mounted as cgroup v1");
+            return Err(Error::unsupported(&write.field, why));
+        }
+    }
+    Ok(())
+}
+
+/// A row must go to a hierarchy that is there, and its file must be one name (GHSA-5g49-rx9x-qfc6, T25).
+fn check(write: &Write, layout: &Layout) -> Result<()> {
+    if write.file.contains('/') {
+        return Err(Error::invalid(&write.field, format!("{:?} is not the name of a file", write.file)));
+    }
+    if let Controller::V1(name) = write.controller
+        && layout.legacy(name).is_none()
+    {
+        let why = format!("this host has no cgroup hierarchy with the controller {name:?}");
+        return Err(Error::unsupported(&write.field, why));
+    }
+    Ok(())
+}
+
+fn bind_devices(request: &Request<'_>, layout: &Layout, rows: &mut Rows) -> Result<Devices> {
+    let rules = devices::Rules::new(&request.resources.devices)?;
+    if layout.legacy("devices").is_some() {
+        Ok(Devices::V1(rules.list()?))
+    } else if layout.v2().is_some() {
+        Ok(Devices::V2(if rules.allow_all() { None } else { Some(rules.program()) }))
+    } else if rules.allow_all() {
+        Ok(Devices::Unbound)
+    } else {
+        let why = "this host has neither a devices controller of cgroup v1 nor cgroup v2";
+        if !(request.rootless || request.in_user_namespace) {
+            return Err(Error::unsupported(devices::FIELD, why));
+        }
+        rows.warn(devices::FIELD, format!("ignored: {why}"));
+        Ok(Devices::Unbound)
+    }
+}
+
+fn usage_check(memory: &Memory) -> Option<UsageCheck> {
+    let bytes = |limit| if let Limit::Max(bytes) = limit { Some(bytes) } else { None };
+    let limit = set(memory.limit).and_then(bytes);
+    let total = match memory.swap {
+        Some(Swap::Bytes(swap)) => limit.map(|limit| limit.saturating_add(swap)),
+        _ => None,
+    };
+    memory.check_before_update.then_some(UsageCheck { memory: limit, total })
+}
+
+#[cfg(test)]
+mod tests;

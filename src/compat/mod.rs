@@ -8,9 +8,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::sys::{Errno, Result};
 
+pub mod bpf_replace;
+pub mod cgroup_kill;
 pub mod clone3;
 pub mod close_range;
 pub mod magic_links;
+pub mod memlock;
 pub mod mount_api;
 pub mod mount_setattr;
 pub mod openat2;
