@@ -159,6 +159,8 @@ pub(super) fn open_terminal(plan: &ProgramPlan, root: BorrowedFd<'_>, console: O
 /// Step Become: from root of the container to the user of the program, which is found with that user's eyes.
 pub(super) fn become_program(plan: &ProgramPlan) -> Result<(Program, Vec<String>)> {
     let (process, who) = (&plan.process, &plan.identity);
+    // Before the limits: with a low RLIMIT_NOFILE no file can be opened any more.
+    let env = program::environment(&process.env, &plan.listen_env, || program::home(who.uid));
     limits::in_init(&plan.limits)?;
     if !plan.user_namespace {
         // With a user namespace this is the parent's: raising a limit needs the host's right.
@@ -170,7 +172,6 @@ pub(super) fn become_program(plan: &ProgramPlan) -> Result<(Program, Vec<String>
     identity::own_stdio(who.uid)?;
     let warnings = identity::become_user(who)?;
     identity::enter_cwd_as_user(&process.cwd, entered)?;
-    let env = program::environment(&process.env, &plan.listen_env, || program::home(who.uid));
     Ok((Program::new(&process.args, env)?, warnings))
 }
 
