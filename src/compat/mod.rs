@@ -13,6 +13,7 @@ pub mod cgroup_kill;
 pub mod clone3;
 pub mod close_range;
 pub mod magic_links;
+pub mod memfd_exec;
 pub mod memlock;
 pub mod mount_api;
 pub mod mount_setattr;

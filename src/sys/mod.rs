@@ -19,6 +19,7 @@ pub mod descriptor;
 pub mod exec;
 pub mod file;
 pub mod lock;
+pub mod memfd;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;

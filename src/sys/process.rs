@@ -233,3 +233,8 @@ pub fn reap_any() -> Result<Option<(Pid, Ended)>> {
         Err(errno) => Err(refused!("waitpid", "-1, WNOHANG")(errno)),
     }
 }
+
+/// The name that `/proc/PID/comm` shows, cut at 15 bytes. prctl(2) PR_SET_NAME.
+pub fn set_name(name: &std::ffi::CStr) -> Result<()> {
+    nix::sys::prctl::set_name(name).map_err(refused!("prctl", "PR_SET_NAME, {name:?}"))
+}
