@@ -84,7 +84,7 @@ pub fn convert(bytes: &[u8]) -> Result<Converted, Invalid> {
         net_devices: linux.net_devices.map(device::net_devices).transpose()?.unwrap_or_default(),
         cgroups_path: rootfs::cgroups_path(linux.cgroups_path)?,
         resources: resources::resources(linux.resources.unwrap_or_default(), &mut warnings)?,
-        intel_rdt: linux.intel_rdt.map(|rdt| placement::intel_rdt(&rdt, &mut warnings)).transpose()?,
+        intel_rdt: linux.intel_rdt.map(|rdt| placement::intel_rdt(rdt, &mut warnings)).transpose()?,
         memory_policy: linux.memory_policy.map(placement::memory_policy).transpose()?,
         seccomp: linux.seccomp.map(seccomp::seccomp).transpose()?.flatten(),
         sysctl: linux.sysctl.map(|pairs| sysctl::sysctls(pairs, &namespaces)).transpose()?.unwrap_or_default(),

@@ -1,7 +1,5 @@
 //! Where a container's work is done: NUMA memory policy, Intel RDT, and the execution domain.
 
-use oci_spec::runtime as oci;
-
 use crate::field::{list, refuse, said, warn};
 use crate::{IntelRdt, Invalid, MemoryPolicy, Personality, Warning, spec};
 
@@ -49,8 +47,8 @@ pub(crate) fn memory_policy(asked: spec::MemoryPolicy) -> Result<MemoryPolicy, I
 }
 
 /// `linux.intelRdt` (config-linux.md#intelrdt). The class becomes a folder, and each schema a line of one write.
-pub(crate) fn intel_rdt(asked: &oci::LinuxIntelRdt, warnings: &mut Vec<Warning>) -> Result<IntelRdt, Invalid> {
-    let clos_id = said(asked.clos_id().clone());
+pub(crate) fn intel_rdt(asked: spec::IntelRdt, warnings: &mut Vec<Warning>) -> Result<IntelRdt, Invalid> {
+    let clos_id = said(asked.clos_id);
     if let Some(class) = &clos_id {
         let folder = class == "/" || !(class == "." || class == ".." || class.contains(['/', '\n']));
         if !folder {
@@ -58,8 +56,8 @@ pub(crate) fn intel_rdt(asked: &oci::LinuxIntelRdt, warnings: &mut Vec<Warning>)
         }
     }
     let mut schemata = Vec::new();
-    let bandwidth = said(asked.mem_bw_schema().clone());
-    if let Some(cache) = said(asked.l3_cache_schema().clone()) {
+    let bandwidth = said(asked.mem_bw_schema);
+    if let Some(cache) = said(asked.l3_cache_schema) {
         // Where both are given, the bandwidth of memBwSchema stands.
         let lines = cache.lines().filter(|line| !line.is_empty());
         schemata.extend(lines.filter(|line| bandwidth.is_none() || !line.starts_with("MB:")).map(str::to_string));
@@ -73,16 +71,15 @@ pub(crate) fn intel_rdt(asked: &oci::LinuxIntelRdt, warnings: &mut Vec<Warning>)
         }
         schemata.push(bandwidth);
     }
-    for (index, line) in asked.schemata().iter().flatten().enumerate() {
+    for (index, line) in asked.schemata.into_iter().flatten().enumerate() {
         if line.is_empty() || line.contains('\n') {
             return refuse(format_args!("linux.intelRdt.schemata[{index}]"), format_args!("{line:?} is not one line"));
         }
-        schemata.push(line.clone());
+        schemata.push(line);
     }
-    #[allow(deprecated)]
-    let deprecated = [("enableCMT", asked.enable_cmt()), ("enableMBM", asked.enable_mbm())];
-    let mut enable_monitoring = asked.enable_monitoring().unwrap_or(false);
-    for (field, _) in deprecated.into_iter().filter(|(_, set)| set.unwrap_or(false)) {
+    let mut enable_monitoring = asked.enable_monitoring.unwrap_or(false);
+    let before = [("enableCMT", asked.enable_cmt), ("enableMBM", asked.enable_mbm)];
+    for (field, _) in before.into_iter().filter(|(_, set)| *set == Some(true)) {
         warn(
             warnings,
             format_args!("linux.intelRdt.{field}"),

@@ -7,7 +7,7 @@
 //! - it loses order and presence: capabilities become sets; `sysctl`, `unified`, `rdma` and `netDevices` become hash
 //!   maps; an absent `pids.limit`, `devices[].major` or rlimit becomes 0;
 //! - its `Process` runs a regular expression over `execCPUAffinity`, and the regex engine would be most of our binary;
-//! - its hugepage limit is signed, while the specification's reaches 2^64-1.
+//! - its hugepage limit is signed, while the specification's reaches 2^64-1, and its `intelRdt` misspells two names.
 //!
 //! Every field that Go's encoder may write as `null` is an `Option`. Unknown properties are ignored (config.md#extensibility).
 
@@ -18,6 +18,7 @@ use std::marker::PhantomData;
 use oci_spec::runtime as oci;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
 
 use crate::Invalid;
 use crate::field::{invalid, refuse};
@@ -121,7 +122,7 @@ pub(crate) struct Linux {
     pub net_devices: Option<Pairs<oci::LinuxNetDevice>>,
     pub cgroups_path: Option<String>,
     pub resources: Option<Resources>,
-    pub intel_rdt: Option<oci::LinuxIntelRdt>,
+    pub intel_rdt: Option<IntelRdt>,
     pub memory_policy: Option<MemoryPolicy>,
     pub seccomp: Option<Seccomp>,
     pub sysctl: Option<Pairs<String>>,
@@ -150,6 +151,22 @@ pub(crate) struct Device {
     pub file_mode: Option<u32>,
     pub uid: Option<u32>,
     pub gid: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct IntelRdt {
+    #[serde(rename = "closID")]
+    pub clos_id: Option<String>,
+    pub schemata: Option<Vec<String>>,
+    #[serde(rename = "l3CacheSchema")]
+    pub l3_cache_schema: Option<String>,
+    pub mem_bw_schema: Option<String>,
+    pub enable_monitoring: Option<bool>,
+    #[serde(rename = "enableCMT")]
+    pub enable_cmt: Option<bool>,
+    #[serde(rename = "enableMBM")]
+    pub enable_mbm: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -266,15 +283,23 @@ pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8], prefix: &str) -> Result<T,
     let Ok(text) = std::str::from_utf8(bytes) else {
         return refuse(prefix, "the document is not UTF-8");
     };
+    // serde would read an array as the fields in their order.
+    if text.trim_start().starts_with('[') {
+        return refuse(prefix, "it is an array, not an object");
+    }
+    let read = match serde_json::from_str(text) {
+        Ok(read) => read,
+        Err(plain) => {
+            return Err(located::<T>(text, prefix)
+                .unwrap_or_else(|| invalid(prefix, format_args!("this is not JSON: {plain}"))));
+        }
+    };
     // A NUL would end a string early for the kernel and not for us (security.md, class E). It can only be there
     // in this spelling, since JSON forbids the byte itself; a fast search spares the walk.
     if text.contains("\\u0000") {
         refuse_nul(text, prefix)?;
     }
-    match serde_json::from_str(text) {
-        Ok(read) => Ok(read),
-        Err(plain) => Err(located::<T>(text, prefix).unwrap_or_else(|| invalid(prefix, plain))),
-    }
+    Ok(read)
 }
 
 fn located<T: DeserializeOwned>(text: &str, prefix: &str) -> Option<Invalid> {
@@ -295,34 +320,85 @@ fn join(prefix: &str, path: &str) -> String {
     }
 }
 
-/// What no runtime interprets may hold what it likes.
-const FREE_FORM: [&str; 5] = ["annotations", "windows", "solaris", "vm", "zos"];
-
-fn refuse_nul(text: &str, prefix: &str) -> Result<(), Invalid> {
-    let Ok(value) = serde_json::from_str::<serde_json::Value>(text) else {
-        return Ok(()); // The reading proper says what is wrong.
-    };
-    match value {
-        serde_json::Value::Object(map) if prefix.is_empty() => map
-            .into_iter()
-            .filter(|(key, _)| !FREE_FORM.contains(&key.as_str()))
-            .try_for_each(|(key, value)| refuse_nul_in(&value, key)),
-        value => refuse_nul_in(&value, prefix.to_string()),
-    }
+/// What is interpreted; the rest of a document, annotations among it, may hold what it likes.
+#[derive(Deserialize)]
+struct Interpreted {
+    root: Option<Value>,
+    process: Option<Value>,
+    hostname: Option<Value>,
+    domainname: Option<Value>,
+    mounts: Option<Value>,
+    hooks: Option<Value>,
+    linux: Option<Value>,
 }
 
-fn refuse_nul_in(value: &serde_json::Value, path: String) -> Result<(), Invalid> {
+/// What cannot be searched (serde_json stops at 128 levels) is refused: nothing may hide there.
+fn refuse_nul(text: &str, prefix: &str) -> Result<(), Invalid> {
+    let unsearched =
+        |why: serde_json::Error| invalid(prefix, format_args!("it cannot be searched for NUL bytes: {why}"));
+    if !prefix.is_empty() {
+        return refuse_nul_in(&serde_json::from_str(text).map_err(unsearched)?, prefix.to_string());
+    }
+    let document: Interpreted = serde_json::from_str(text).map_err(unsearched)?;
+    let parts = [
+        ("root", document.root),
+        ("process", document.process),
+        ("hostname", document.hostname),
+        ("domainname", document.domainname),
+        ("mounts", document.mounts),
+        ("hooks", document.hooks),
+        ("linux", document.linux),
+    ];
+    parts.into_iter().try_for_each(|(name, part)| part.map_or(Ok(()), |part| refuse_nul_in(&part, name.to_string())))
+}
+
+fn refuse_nul_in(value: &Value, path: String) -> Result<(), Invalid> {
     match value {
-        serde_json::Value::String(text) if text.contains('\0') => refuse(path, "the text holds a NUL byte"),
-        serde_json::Value::Array(items) => {
+        Value::String(text) if text.contains('\0') => refuse(path, "the text holds a NUL byte"),
+        Value::Array(items) => {
             items.iter().enumerate().try_for_each(|(i, item)| refuse_nul_in(item, format!("{path}[{i}]")))
         }
-        serde_json::Value::Object(map) => map.iter().try_for_each(|(key, value)| {
+        Value::Object(map) => map.iter().try_for_each(|(key, value)| {
             if key.contains('\0') {
                 return refuse(&path, format_args!("the key {key:?} holds a NUL byte"));
             }
             refuse_nul_in(value, format!("{path}.{key}"))
         }),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn nested(depth: usize) -> String {
+        "[".repeat(depth) + &"]".repeat(depth)
+    }
+
+    #[test]
+    fn what_is_ignored_may_be_as_deep_as_it_likes() {
+        let text = format!(r#"{{"ociVersion": "1.3.0", "x": {}}}"#, nested(100_000));
+        assert!(read::<Spec>(text.as_bytes(), "").is_ok());
+        let text = format!(r#"{{"ociVersion": {}}}"#, nested(100_000));
+        assert!(read::<Spec>(text.as_bytes(), "").is_err());
+    }
+
+    #[test]
+    fn a_nul_cannot_hide() {
+        let at = |text: &str| read::<Spec>(text.as_bytes(), "").err().map(|invalid| invalid.field);
+        assert_eq!(at(r#"{"hostname": "a\u0000"}"#).as_deref(), Some("hostname"));
+        assert_eq!(
+            at(r#"{"mounts": [{"destination": "/a", "options": ["", "a\u0000"]}]}"#).as_deref(),
+            Some("mounts[0].options[1]")
+        );
+        // Escaped, it is six letters; and no one reads what is unknown.
+        assert_eq!(at(r#"{"hostname": "a\\u0000"}"#), None);
+        assert_eq!(at(r#"{"x": "a\u0000", "annotations": {"a": "\u0000"}}"#), None);
+        // Not behind what the search cannot enter.
+        let deep = nested(200);
+        assert_eq!(at(&format!(r#"{{"x": {deep}, "hostname": "a\u0000"}}"#)).as_deref(), Some("hostname"));
+        assert_eq!(at(&format!(r#"{{"linux": {{"x": {deep}, "cgroupsPath": "a\u0000"}}}}"#)).as_deref(), Some(""));
     }
 }
