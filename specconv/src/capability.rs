@@ -1,7 +1,7 @@
 //! Capabilities by name (capabilities(7), include/uapi/linux/capability.h).
 
-use crate::field::{refuse, warn};
-use crate::{Capabilities, Invalid, Warning, spec};
+use crate::field::warn;
+use crate::{Capabilities, Warning, spec};
 
 /// Names by number.
 pub(crate) const NAMES: [&str; 41] = [
@@ -59,11 +59,8 @@ pub fn capability_name(number: u8) -> Option<&'static str> {
 }
 
 /// `process.capabilities`. No object means none at all: the container must not inherit what the caller happened to have.
-pub(crate) fn capabilities(
-    sets: Option<spec::Capabilities>,
-    warnings: &mut Vec<Warning>,
-) -> Result<Capabilities, Invalid> {
-    let Some(sets) = sets else { return Ok(Capabilities::default()) };
+pub(crate) fn capabilities(sets: Option<spec::Capabilities>, warnings: &mut Vec<Warning>) -> Capabilities {
+    let Some(sets) = sets else { return Capabilities::default() };
     let mut capabilities = Capabilities {
         bounding: set("bounding", sets.bounding, warnings),
         effective: set("effective", sets.effective, warnings),
@@ -71,24 +68,24 @@ pub(crate) fn capabilities(
         permitted: set("permitted", sets.permitted, warnings),
         ambient: set("ambient", sets.ambient, warnings),
     };
-    let beyond = capabilities.effective & !capabilities.permitted;
-    if beyond != 0 {
-        return refuse(
-            "process.capabilities.effective",
-            format_args!("{} not in permitted: capset(2) would refuse it", names(beyond)),
-        );
-    }
-    // runc's own example asked for this for years, so it is not refused, and prctl(2) would not do it.
-    let beyond = capabilities.ambient & !(capabilities.permitted & capabilities.inheritable);
+    // capset(2) and prctl(2) would refuse these; what cannot be granted MUST be a warning and SHOULD NOT be a failure
+    // (config.md#linux-process), and runc's own example asked for it for years.
+    let Capabilities { permitted, inheritable, .. } = capabilities;
+    grant("effective", &mut capabilities.effective, permitted, "permitted", warnings);
+    grant("ambient", &mut capabilities.ambient, permitted & inheritable, "permitted and inheritable", warnings);
+    capabilities
+}
+
+fn grant(which: &str, set: &mut u64, allowed: u64, condition: &str, warnings: &mut Vec<Warning>) {
+    let beyond = *set & !allowed;
     if beyond != 0 {
         warn(
             warnings,
-            "process.capabilities.ambient",
-            format_args!("{} dropped: a capability must be permitted and inheritable to be ambient", names(beyond)),
+            format_args!("process.capabilities.{which}"),
+            format_args!("{} left out: it must be {condition} as well", names(beyond)),
         );
-        capabilities.ambient &= !beyond;
+        *set &= allowed;
     }
-    Ok(capabilities)
 }
 
 /// An unknown name is warned about and left out (config.md#linux-process).

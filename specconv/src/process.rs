@@ -29,7 +29,7 @@ pub(crate) fn process(process: spec::Process, warnings: &mut Vec<Warning>) -> Re
         args,
         env: env(process.env.unwrap_or_default())?,
         cwd: cwd.into(),
-        capabilities: capabilities(process.capabilities, warnings)?,
+        capabilities: capabilities(process.capabilities, warnings),
         rlimits: rlimits(&process.rlimits.unwrap_or_default())?,
         no_new_privileges: process.no_new_privileges.unwrap_or(false),
         apparmor_profile: said(process.apparmor_profile),

@@ -164,6 +164,12 @@ fn block_io(asked: &oci::LinuxBlockIo) -> Result<BlockIo, Invalid> {
     for (index, device) in asked.weight_device().iter().flatten().enumerate() {
         let (major, minor) =
             device_number(format_args!("{BLOCK_IO}.weightDevice[{index}]"), device.major(), device.minor())?;
+        if device.weight().is_none() && device.leaf_weight().is_none() {
+            return refuse(
+                format_args!("{BLOCK_IO}.weightDevice[{index}]"),
+                "at least one of weight and leafWeight must be given",
+            );
+        }
         weight_device.push(WeightDevice {
             major,
             minor,
