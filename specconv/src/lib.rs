@@ -29,7 +29,7 @@ pub use config::*;
 pub use example::{ExampleFor, example};
 pub use invalid::{Invalid, Warning};
 pub use mount::{PROC_FILES, mount_attr};
-pub use process::parse_user;
+pub use process::{environment, parse_id, parse_user};
 pub use rules::user_is_mapped;
 
 use field::{refuse, said};

@@ -27,7 +27,7 @@ pub(crate) fn process(process: spec::Process, warnings: &mut Vec<Warning>) -> Re
         terminal: terminal(process.terminal, process.console_size)?,
         user: user(process.user)?,
         args,
-        env: env(process.env.unwrap_or_default())?,
+        env: environment(process.env.unwrap_or_default())?,
         cwd: cwd.into(),
         capabilities: capabilities(process.capabilities, warnings),
         rlimits: rlimits(&process.rlimits.unwrap_or_default())?,
@@ -80,20 +80,33 @@ fn user(user: Option<oci::User>) -> Result<User, Invalid> {
 ///
 /// A sloppy reading once made `-u 1` root (CVE-2026-30892), so anything but plain digits is refused, and so is
 /// 4294967295, which setresuid(2) reads as "leave it". `None` for the gid: the command line did not say one.
+///
+/// # Errors
+/// Any other shape, with the field `user`.
 pub fn parse_user(text: &str) -> Result<(u32, Option<u32>), Invalid> {
-    let number = |part: &str| -> Result<u32, Invalid> {
-        let plain = !part.is_empty()
-            && part.bytes().all(|byte| byte.is_ascii_digit())
-            // Elsewhere a leading zero means octal.
-            && (part.len() == 1 || !part.starts_with('0'));
-        match part.parse() {
-            Ok(number) if plain => id("user", number),
-            _ => refuse("user", format_args!("{text:?} is not \"uid\" or \"uid:gid\" in plain decimal numbers")),
-        }
-    };
+    const SHAPE: &str = "\"uid\" or \"uid:gid\" in plain decimal numbers";
     match text.split_once(':') {
-        None => Ok((number(text)?, None)),
-        Some((uid, gid)) => Ok((number(uid)?, Some(number(gid)?))),
+        None => Ok((plain_id("user", text, text, SHAPE)?, None)),
+        Some((uid, gid)) => Ok((plain_id("user", uid, text, SHAPE)?, Some(plain_id("user", gid, text, SHAPE)?))),
+    }
+}
+
+/// Reads one user or group id of the command line (`--additional-gids` of `exec`), as strictly as [`parse_user`].
+///
+/// # Errors
+/// Anything but a plain decimal number up to 4294967294, with the field `id`.
+pub fn parse_id(text: &str) -> Result<u32, Invalid> {
+    plain_id("id", text, text, "a plain decimal number")
+}
+
+fn plain_id(field: &str, part: &str, whole: &str, shape: &str) -> Result<u32, Invalid> {
+    let plain = !part.is_empty()
+        && part.bytes().all(|byte| byte.is_ascii_digit())
+        // Elsewhere a leading zero means octal.
+        && (part.len() == 1 || !part.starts_with('0'));
+    match part.parse() {
+        Ok(number) if plain => id(field, number),
+        _ => refuse(field, format_args!("{whole:?} is not {shape}")),
     }
 }
 
@@ -106,10 +119,17 @@ pub(crate) fn env_entry(field: fmt::Arguments<'_>, entry: &str) -> Result<(), In
     }
 }
 
-/// Removes duplicates: the last one wins, and stays where it is.
-fn env(env: Vec<String>) -> Result<Vec<String>, Invalid> {
+/// Checks `NAME=value` entries and removes duplicates: the last one wins, and stays where it is. For `process.env`, and
+/// for what `exec --env` adds to it.
+///
+/// # Errors
+/// An entry without a name or without a `=`, or with a NUL byte, with the field `process.env[N]`.
+pub fn environment(env: Vec<String>) -> Result<Vec<String>, Invalid> {
     for (index, entry) in env.iter().enumerate() {
         env_entry(format_args!("process.env[{index}]"), entry)?;
+        if entry.contains('\0') {
+            return refuse(format_args!("process.env[{index}]"), format_args!("{entry:?} holds a NUL byte"));
+        }
     }
     let mut seen = HashSet::with_capacity(env.len());
     let keep: Vec<bool> =
@@ -303,12 +323,13 @@ mod tests {
             "١",
         ] {
             assert!(parse_user(bad).is_err(), "{bad:?}");
+            assert!(parse_id(bad).is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn the_last_of_two_variables_wins_and_stays_in_place() {
-        let of = |list: &[&str]| env(list.iter().map(|text| text.to_string()).collect());
+        let of = |list: &[&str]| environment(list.iter().map(|text| text.to_string()).collect());
         assert_eq!(of(&["A=1", "B=2", "A=3"]).unwrap(), ["B=2", "A=3"]);
         assert_eq!(of(&["A=", "B=b=c"]).unwrap(), ["A=", "B=b=c"]);
         assert!(of(&["A"]).is_err());

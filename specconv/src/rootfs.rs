@@ -38,7 +38,7 @@ pub(crate) fn paths(field: &str, paths: Option<Vec<String>>) -> Result<Vec<PathB
 /// `linux.cgroupsPath`. How to read it is the driver's matter, but no driver may climb (T25).
 pub(crate) fn cgroups_path(path: Option<String>) -> Result<Option<String>, Invalid> {
     let Some(path) = said(path) else { return Ok(None) };
-    if path.split('/').any(|part| part == "..") {
+    if path.split(['/', ':']).any(|part| part == "..") {
         return refuse("linux.cgroupsPath", format_args!("{path:?} climbs with \"..\""));
     }
     if path.contains('\n') {
