@@ -7,4 +7,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod devices;
+mod hooks;
 mod lifecycle;
+mod mounts;
+mod namespaces;

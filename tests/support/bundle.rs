@@ -31,22 +31,18 @@ pub struct Bundle {
     pub spec: Value,
     view: View,
     globals: Vec<String>,
+    prelude: String,
 }
 
-/// Makes a private view of the cgroups: $1 is v1 or v2, the rest is the command.
-const VIEW: &str = r#"
-set -e; view=$1; shift
-umount -R /sys/fs/cgroup
-if [ "$view" = v2 ]; then
-  mount -t cgroup2 none /sys/fs/cgroup
-else
-  mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup
-  for c in cpu cpuacct cpuset memory devices freezer blkio pids; do
-    mkdir /sys/fs/cgroup/$c; mount -t cgroup -o $c none /sys/fs/cgroup/$c
-  done
-  mkdir /sys/fs/cgroup/systemd; mount -t cgroup -o none,name=systemd none /sys/fs/cgroup/systemd
-fi
-exec "$@""#;
+/// Makes a pure cgroup v2 tree in a private mount namespace.
+const V2: &str = "umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup";
+
+/// Makes a pure cgroup v1 layout in a private mount namespace.
+const V1: &str = "umount -R /sys/fs/cgroup; mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup
+for c in cpu cpuacct cpuset memory devices freezer blkio pids; do
+  mkdir /sys/fs/cgroup/$c; mount -t cgroup -o $c none /sys/fs/cgroup/$c
+done
+mkdir /sys/fs/cgroup/systemd; mount -t cgroup -o none,name=systemd none /sys/fs/cgroup/systemd";
 
 /// Programs of busybox that the tests' payloads use.
 const APPLETS: &str = "sh ash cat ls echo true false sleep id env pwd stat mount umount touch mkdir rm rmdir mknod hostname \
@@ -71,7 +67,7 @@ impl Bundle {
         // crun refuses the hybrid layout, and on v2 its device filter wants CAP_SYS_RESOURCE.
         let view = if super::flavour() == "crun" && is_hybrid() { View::V1 } else { View::Host };
         let spec = default_spec(&token);
-        Bundle { token, scratch, spec, view, globals: Vec::new() }
+        Bundle { token, scratch, spec, view, globals: Vec::new(), prelude: String::new() }
     }
 
     /// A bundle whose program is a shell script.
@@ -121,6 +117,7 @@ impl Bundle {
 
     /// Gives the container a user namespace of 65536 ids from `host_id`, and lets its root own the rootfs.
     pub fn user_namespace(&mut self, host_id: u32) -> &mut Self {
+        own_directories(&self.rootfs(""), host_id);
         let map = json!([{"containerID": 0, "hostID": host_id, "size": 65536}]);
         self.edit(|spec| {
             spec["linux"]["uidMappings"] = map.clone();
@@ -129,9 +126,10 @@ impl Bundle {
         self.namespace(json!({"type": "user"}))
     }
 
-    /// Every capability there is, in all five sets.
+    /// Every capability that this process has to give.
     pub fn all_capabilities(&mut self) -> &mut Self {
-        let all: Vec<String> = caps::all().into_iter().map(|capability| capability.to_string()).collect();
+        let mine = caps::read(None, caps::CapSet::Permitted).unwrap();
+        let all: Vec<String> = mine.into_iter().map(|capability| capability.to_string()).collect();
         self.capabilities(&all.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
@@ -145,6 +143,13 @@ impl Bundle {
     /// How the runtime sees the cgroups.
     pub fn view(&mut self, view: View) -> &mut Self {
         self.view = view;
+        self
+    }
+
+    /// Runs every command of the runtime in a private mount namespace, after this shell script: for mounts of the host
+    /// that a case needs and that must not touch the host. Each command gets its own, so it suits `run` best.
+    pub fn prelude(&mut self, script: &str) -> &mut Self {
+        self.prelude = script.to_owned();
         self
     }
 
@@ -208,23 +213,29 @@ impl Bundle {
     /// As [`Bundle::command`], with another binary.
     pub fn command_of<S: AsRef<OsStr>>(&self, binary: &Path, args: &[S]) -> Command {
         let view = match self.view {
-            View::Host => None,
-            View::V1 => Some("v1"),
-            View::V2 => Some("v2"),
+            View::Host => "",
+            View::V1 => V1,
+            View::V2 => V2,
         };
-        let mut command = match view {
-            None => Command::new(binary),
-            Some(view) => {
-                let mut command = Command::new("unshare");
-                command.args(["--mount", "--propagation", "private", "sh", "-c", VIEW, "sh", view]).arg(binary);
-                command
-            }
+        let mut command = if view.is_empty() && self.prelude.is_empty() {
+            Command::new(binary)
+        } else {
+            let mut command = Command::new("unshare");
+            let script = format!("set -e\n{view}\n{}\nexec \"$@\"", self.prelude);
+            command.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]).arg(binary);
+            command
         };
         command.arg("--root").arg(self.state_root()).args(&self.globals).args(args).stdin(Stdio::null());
         for name in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"] {
             command.env_remove(name);
         }
         command
+    }
+
+    /// Runs the container and gives what its program wrote to standard output.
+    #[track_caller]
+    pub fn output(&self) -> String {
+        self.run().ok().text().to_owned()
     }
 
     /// Starts a command whose output goes to the scratch directory.
@@ -411,6 +422,16 @@ fn fill_rootfs(rootfs: &Path) {
     let passwd = "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n";
     std::fs::write(rootfs.join("etc/passwd"), passwd).unwrap();
     std::fs::write(rootfs.join("etc/group"), "root:x:0:\nuser:x:1000:\n").unwrap();
+}
+
+/// Gives the directories of a tree to somebody; the files in `bin` are shared with other tests.
+fn own_directories(dir: &Path, owner: u32) {
+    std::os::unix::fs::chown(dir, Some(owner), Some(owner)).unwrap();
+    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        if entry.file_type().unwrap().is_dir() {
+            own_directories(&entry.path(), owner);
+        }
+    }
 }
 
 /// A copy of the host's static busybox that may be linked to: not the host's own, which a broken runtime might spoil.

@@ -12,11 +12,11 @@ pub mod canary;
 pub mod cgroup;
 pub mod console;
 pub mod leak;
+pub mod mountinfo;
 pub mod outcome;
 pub mod skip;
 
 pub use bundle::{Bundle, View};
-pub use outcome::Outcome;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

@@ -1,0 +1,251 @@
+//! Hooks: six kinds, where each runs, what it is told, and what its failure undoes (config.md#posix-platform-hooks).
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::require;
+use crate::support::{Bundle, is_orlop, is_root};
+
+const KINDS: &[&str] = &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+
+/// A bundle in which every kind of hook appends a line to a log: its kind, and what the script adds.
+fn logged(script: &str, kinds: &[&str]) -> (Bundle, PathBuf) {
+    let mut bundle = Bundle::new();
+    let log = bundle.file("log", "");
+    std::fs::set_permissions(&log, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    // startContainer runs in the container, so the log must be there under the same name.
+    let place = log.display().to_string();
+    bundle.mount(json!({"destination": place, "type": "bind", "source": place, "options": ["bind"]}));
+    bundle.writable();
+    for kind in kinds {
+        let line = format!("{script}; echo \"{kind} $OUT\" >> {place}");
+        bundle.edit(|spec| spec["hooks"][*kind] = json!([{"path": "/bin/sh", "args": ["sh", "-c", line], "env": ["PATH=/bin:/usr/bin:/sbin"]}]));
+    }
+    (bundle, log)
+}
+
+fn lines(log: &PathBuf) -> Vec<String> {
+    std::fs::read_to_string(log).unwrap().lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+#[test]
+fn each_kind_runs_at_its_time() {
+    require!(is_root(), "root of the host");
+    let (mut bundle, log) = logged("OUT=", KINDS);
+    bundle.args(&["sleep", "1000"]).create().ok();
+    assert_eq!(lines(&log), ["prestart", "createRuntime", "createContainer"]);
+    bundle.start().ok();
+    crate::support::wait_until("start's hooks", || lines(&log).len() == 5);
+    assert_eq!(&lines(&log)[3..], ["startContainer", "poststart"]);
+    bundle.kill("KILL").ok();
+    bundle.wait_for_status("stopped");
+    assert_eq!(lines(&log).len(), 5);
+    bundle.delete().ok();
+    assert_eq!(lines(&log)[5..], ["poststop"]);
+}
+
+#[test]
+fn run_runs_all_of_them_once() {
+    require!(is_root(), "root of the host");
+    let (bundle, log) = logged("OUT=", KINDS);
+    bundle.run().ok();
+    assert_eq!(lines(&log), KINDS);
+}
+
+#[test]
+fn hooks_of_a_kind_run_in_their_order() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::new();
+    let log = bundle.file("log", "");
+    let hook = |word: &str| json!({"path": "/bin/sh", "args": ["sh", "-c", format!("echo {word} >> {}", log.display())]});
+    bundle.edit(|spec| spec["hooks"] = json!({"createRuntime": [hook("one"), hook("two"), hook("three")]}));
+    bundle.run().ok();
+    assert_eq!(lines(&log), ["one", "two", "three"]);
+}
+
+#[test]
+fn hooks_are_told_the_state() {
+    require!(is_root(), "root of the host");
+    let (mut bundle, log) = logged("read -r OUT", KINDS);
+    bundle.edit(|spec| spec["annotations"] = json!({"org.example/key": "a/value"}));
+    bundle.up();
+    let pid = bundle.pid();
+    bundle.finish_off();
+    let told = lines(&log);
+    assert_eq!(told.len(), 6, "{told:?}");
+    let statuses = ["creating", "creating", "creating", "created", "running", "stopped"];
+    for (line, status) in told.iter().zip(statuses) {
+        let (kind, json) = line.split_once(' ').unwrap();
+        // Shell hooks grep it: one line, and no escaped slashes.
+        assert!(!json.contains("\\/"), "{line}");
+        let state: Value = serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert_eq!(state["status"], status, "{kind}");
+        assert_eq!(state["id"], bundle.id(), "{kind}");
+        assert_eq!(state["bundle"], bundle.path().to_str().unwrap(), "{kind}");
+        assert_eq!(state["annotations"]["org.example/key"], "a/value", "{kind}");
+        assert!(state["ociVersion"].is_string(), "{kind}");
+        // runtime.md#state: the pid as the hook's own namespaces have it.
+        let expected = match kind {
+            "poststop" => 0,
+            "createContainer" | "startContainer" => 1,
+            _ => pid,
+        };
+        assert_eq!(state["pid"].as_i64().unwrap_or(0) as i32, expected, "{kind}");
+    }
+}
+
+#[test]
+fn hooks_run_in_the_namespaces_of_their_kind() {
+    require!(is_root(), "root of the host");
+    let (mut bundle, log) = logged("OUT=$(readlink /proc/self/ns/mnt /proc/self/ns/uts 2>&1 | tr '\\n' ' '; test -e /etc/debian_version && echo host)", &["createRuntime", "createContainer", "startContainer", "poststart"]);
+    // busybox's readlink takes one name.
+    for kind in ["createRuntime", "createContainer", "startContainer", "poststart"] {
+        let line = format!(
+            "OUT=\"$(readlink /proc/self/ns/mnt) $(readlink /proc/self/ns/uts) $(test -e /etc/debian_version && echo host)\"; echo \"{kind} $OUT\" >> {}",
+            log.display()
+        );
+        bundle.edit(|spec| spec["hooks"][kind][0]["args"][2] = json!(line));
+    }
+    bundle.up();
+    let pid = bundle.pid();
+    let of = |pid: &str, kind: &str| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap().display().to_string();
+    let (host, inner) = ([of("self", "mnt"), of("self", "uts")], [of(&pid.to_string(), "mnt"), of(&pid.to_string(), "uts")]);
+    crate::support::wait_until("poststart", || lines(&log).len() == 4);
+    for line in lines(&log) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let expected: (&[String; 2], bool) = match words[0] {
+            // The runtime's namespaces.
+            "createRuntime" | "poststart" => (&host, true),
+            // The container's namespaces, before pivot_root: the runtime's files.
+            "createContainer" => (&inner, true),
+            _ => (&inner, false),
+        };
+        assert_eq!(&words[1..3], expected.0, "{line}");
+        assert_eq!(words.get(3) == Some(&"host"), expected.1, "{line}");
+    }
+    bundle.finish_off();
+}
+
+#[test]
+fn a_hook_has_its_own_environment_and_arguments() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::new();
+    let script = bundle.host_script("hook", "{ echo \"$0 $# $1\"; /usr/bin/env; } > \"$1\"");
+    let out = bundle.scratch("out").display().to_string();
+    bundle.edit(|spec| spec["hooks"] = json!({"createRuntime": [{"path": script, "args": ["name", out], "env": ["ONE=1", "TWO=a b"]}]}));
+    bundle.write();
+    let mut command = bundle.command(&bundle.with_bundle(&["run"]));
+    command.env("CALLER_SECRET", "x");
+    bundle.finish(command).ok();
+    let text = std::fs::read_to_string(&out).unwrap();
+    assert!(text.contains("ONE=1\n") && text.contains("TWO=a b\n"), "{text}");
+    assert!(text.lines().next().unwrap().ends_with(&format!("1 {out}")), "{text}");
+    assert!(!text.contains("CALLER_SECRET"), "T35: the caller's environment is not the hook's: {text}");
+}
+
+#[test]
+fn a_failing_hook_stops_the_create_and_leaves_nothing() {
+    require!(is_root(), "root of the host");
+    for kind in ["prestart", "createRuntime", "createContainer"] {
+        let mut bundle = Bundle::new();
+        bundle.edit(|spec| spec["hooks"][kind] = json!([{"path": "/bin/sh", "args": ["sh", "-c", "echo the reason >&2; exit 3"]}]));
+        let outcome = bundle.create().fails();
+        assert!(outcome.stderr.contains("hook"), "{kind}: {outcome}");
+        if is_orlop() {
+            assert!(outcome.stderr.contains(kind) && outcome.stderr.contains("the reason"), "{kind}: {outcome}");
+        }
+        bundle.assert_gone();
+    }
+}
+
+#[test]
+fn poststop_follows_a_failed_create_once_hooks_have_run() {
+    require!(is_root(), "root of the host");
+    // runtime.md#lifecycle: after a failed createRuntime hook, continue at step 12 (delete), then poststop.
+    let (mut bundle, log) = logged("OUT=", &["createRuntime", "poststop"]);
+    bundle.edit(|spec| spec["hooks"]["createContainer"] = json!([{"path": "/bin/false"}]));
+    bundle.create().fails();
+    assert_eq!(lines(&log), ["createRuntime", "poststop"]);
+    bundle.assert_gone();
+}
+
+#[test]
+fn a_failing_start_container_hook_stops_the_start() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::sh("touch /tmp/ran");
+    bundle.writable().edit(|spec| spec["hooks"] = json!({"startContainer": [{"path": "/bin/false"}]}));
+    bundle.create().ok();
+    bundle.start();
+    bundle.wait_for_status("stopped");
+    assert!(!bundle.rootfs("tmp/ran").exists());
+    bundle.delete().ok();
+    bundle.assert_gone();
+    let outcome = bundle.run();
+    assert_ne!(outcome.code(), 0, "{outcome}");
+    bundle.assert_gone();
+}
+
+#[test]
+fn failing_poststop_hooks_are_warnings() {
+    require!(is_root(), "root of the host");
+    let (mut bundle, log) = logged("OUT=", &["poststop"]);
+    bundle.edit(|spec| {
+        let hooks = spec["hooks"]["poststop"].as_array_mut().unwrap();
+        hooks.insert(0, json!({"path": "/bin/false"}));
+    });
+    bundle.up();
+    bundle.kill("KILL").ok();
+    bundle.wait_for_status("stopped");
+    bundle.delete().ok();
+    assert_eq!(lines(&log), ["poststop"], "the next hook runs all the same");
+    bundle.assert_gone();
+}
+
+#[test]
+fn a_hook_that_takes_too_long_is_killed() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::new();
+    bundle.edit(|spec| spec["hooks"] = json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "20"], "timeout": 1}]}));
+    let start = std::time::Instant::now();
+    bundle.create().fails();
+    assert!(start.elapsed().as_secs() < 10);
+    bundle.assert_gone();
+}
+
+#[test]
+fn a_missing_hook_is_named() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::new();
+    bundle.edit(|spec| spec["hooks"] = json!({"createRuntime": [{"path": "/no/such/hook"}]}));
+    bundle.create().fails_with("/no/such/hook");
+    bundle.assert_gone();
+}
+
+#[test]
+fn a_hook_may_ask_for_the_state_of_its_container() {
+    require!(is_root(), "root of the host");
+    // A lock held across the hooks would hang here.
+    let mut bundle = Bundle::new();
+    let binary = crate::support::binary().display().to_string();
+    let root = bundle.state_root().display().to_string();
+    let out = bundle.scratch("out").display().to_string();
+    let call = format!("timeout 5 {binary} --root {root} state {} > {out} 2>&1; echo $? >> {out}", bundle.id());
+    bundle.edit(|spec| {
+        spec["hooks"] = json!({"poststart": [{"path": "/bin/sh", "args": ["sh", "-c", call], "env": ["PATH=/usr/bin:/bin"]}]});
+    });
+    bundle.up();
+    crate::support::wait_until("poststart", || std::fs::read_to_string(&out).is_ok_and(|text| text.ends_with("0\n")));
+    assert!(std::fs::read_to_string(&out).unwrap().contains("\"running\""));
+    bundle.finish_off();
+    let call = format!("timeout 5 {binary} --root {root} state {} > {out} 2>&1; echo ended $? >> {out}", bundle.id());
+    bundle.edit(|spec| {
+        spec["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", call], "env": ["PATH=/usr/bin:/bin"]}]});
+    });
+    bundle.up();
+    let text = std::fs::read_to_string(&out).unwrap();
+    assert!(!text.ends_with("ended 124\n"), "state hung in a hook: {text}");
+    // The four statuses of the specification's readers; podman refuses a fifth.
+    assert!(!is_orlop() || text.contains("\"created\""), "{text}");
+    bundle.finish_off();
+}
