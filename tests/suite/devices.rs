@@ -13,7 +13,8 @@ fn the_default_devices_and_links_are_there() {
          for l in fd stdin stdout stderr ptmx core; do readlink /dev/$l || echo none; done",
     );
     let text = bundle.output();
-    let numbers = [("null", "1:3"), ("zero", "1:5"), ("full", "1:7"), ("random", "1:8"), ("urandom", "1:9"), ("tty", "5:0")];
+    let numbers =
+        [("null", "1:3"), ("zero", "1:5"), ("full", "1:7"), ("random", "1:8"), ("urandom", "1:9"), ("tty", "5:0")];
     for (name, number) in numbers {
         assert!(text.contains(&format!("/dev/{name} character special file {number} 666")), "{text}");
     }
@@ -50,7 +51,10 @@ fn a_node_may_have_a_mode_with_type_bits() {
     require!(is_root(), "root of the host");
     // Docker sends st_mode whole: 0o20666.
     let mut bundle = Bundle::sh("stat -c '%a' /dev/mine");
-    bundle.edit(|spec| spec["linux"]["devices"] = json!([{"path": "/dev/mine", "type": "c", "major": 1, "minor": 3, "fileMode": 0o20640}]));
+    bundle.edit(|spec| {
+        spec["linux"]["devices"] =
+            json!([{"path": "/dev/mine", "type": "c", "major": 1, "minor": 3, "fileMode": 0o20640}])
+    });
     assert_eq!(bundle.output(), "640");
 }
 

@@ -20,7 +20,10 @@ fn logged(script: &str, kinds: &[&str]) -> (Bundle, PathBuf) {
     bundle.writable();
     for kind in kinds {
         let line = format!("{script}; echo \"{kind} $OUT\" >> {place}");
-        bundle.edit(|spec| spec["hooks"][*kind] = json!([{"path": "/bin/sh", "args": ["sh", "-c", line], "env": ["PATH=/bin:/usr/bin:/sbin"]}]));
+        bundle.edit(|spec| {
+            spec["hooks"][*kind] =
+                json!([{"path": "/bin/sh", "args": ["sh", "-c", line], "env": ["PATH=/bin:/usr/bin:/sbin"]}])
+        });
     }
     (bundle, log)
 }
@@ -58,7 +61,8 @@ fn hooks_of_a_kind_run_in_their_order() {
     require!(is_root(), "root of the host");
     let mut bundle = Bundle::new();
     let log = bundle.file("log", "");
-    let hook = |word: &str| json!({"path": "/bin/sh", "args": ["sh", "-c", format!("echo {word} >> {}", log.display())]});
+    let hook =
+        |word: &str| json!({"path": "/bin/sh", "args": ["sh", "-c", format!("echo {word} >> {}", log.display())]});
     bundle.edit(|spec| spec["hooks"] = json!({"createRuntime": [hook("one"), hook("two"), hook("three")]}));
     bundle.run().ok();
     assert_eq!(lines(&log), ["one", "two", "three"]);
@@ -98,7 +102,10 @@ fn hooks_are_told_the_state() {
 #[test]
 fn hooks_run_in_the_namespaces_of_their_kind() {
     require!(is_root(), "root of the host");
-    let (mut bundle, log) = logged("OUT=$(readlink /proc/self/ns/mnt /proc/self/ns/uts 2>&1 | tr '\\n' ' '; test -e /etc/debian_version && echo host)", &["createRuntime", "createContainer", "startContainer", "poststart"]);
+    let (mut bundle, log) = logged(
+        "OUT=$(readlink /proc/self/ns/mnt /proc/self/ns/uts 2>&1 | tr '\\n' ' '; test -e /etc/debian_version && echo host)",
+        &["createRuntime", "createContainer", "startContainer", "poststart"],
+    );
     // busybox's readlink takes one name.
     for kind in ["createRuntime", "createContainer", "startContainer", "poststart"] {
         let line = format!(
@@ -109,8 +116,10 @@ fn hooks_run_in_the_namespaces_of_their_kind() {
     }
     bundle.up();
     let pid = bundle.pid();
-    let of = |pid: &str, kind: &str| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap().display().to_string();
-    let (host, inner) = ([of("self", "mnt"), of("self", "uts")], [of(&pid.to_string(), "mnt"), of(&pid.to_string(), "uts")]);
+    let of =
+        |pid: &str, kind: &str| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap().display().to_string();
+    let (host, inner) =
+        ([of("self", "mnt"), of("self", "uts")], [of(&pid.to_string(), "mnt"), of(&pid.to_string(), "uts")]);
     crate::support::wait_until("poststart", || lines(&log).len() == 4);
     for line in lines(&log) {
         let words: Vec<&str> = line.split(' ').collect();
@@ -133,7 +142,9 @@ fn a_hook_has_its_own_environment_and_arguments() {
     let mut bundle = Bundle::new();
     let script = bundle.host_script("hook", "{ echo \"$0 $# $1\"; /usr/bin/env; } > \"$1\"");
     let out = bundle.scratch("out").display().to_string();
-    bundle.edit(|spec| spec["hooks"] = json!({"createRuntime": [{"path": script, "args": ["name", out], "env": ["ONE=1", "TWO=a b"]}]}));
+    bundle.edit(|spec| {
+        spec["hooks"] = json!({"createRuntime": [{"path": script, "args": ["name", out], "env": ["ONE=1", "TWO=a b"]}]})
+    });
     bundle.write();
     let mut command = bundle.command(&bundle.with_bundle(&["run"]));
     command.env("CALLER_SECRET", "x");
@@ -149,7 +160,9 @@ fn a_failing_hook_stops_the_create_and_leaves_nothing() {
     require!(is_root(), "root of the host");
     for kind in ["prestart", "createRuntime", "createContainer"] {
         let mut bundle = Bundle::new();
-        bundle.edit(|spec| spec["hooks"][kind] = json!([{"path": "/bin/sh", "args": ["sh", "-c", "echo the reason >&2; exit 3"]}]));
+        bundle.edit(|spec| {
+            spec["hooks"][kind] = json!([{"path": "/bin/sh", "args": ["sh", "-c", "echo the reason >&2; exit 3"]}])
+        });
         let outcome = bundle.create().fails();
         assert!(outcome.stderr.contains("hook"), "{kind}: {outcome}");
         if is_orlop() {
@@ -206,7 +219,9 @@ fn failing_poststop_hooks_are_warnings() {
 fn a_hook_that_takes_too_long_is_killed() {
     require!(is_root(), "root of the host");
     let mut bundle = Bundle::new();
-    bundle.edit(|spec| spec["hooks"] = json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "20"], "timeout": 1}]}));
+    bundle.edit(|spec| {
+        spec["hooks"] = json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "20"], "timeout": 1}]})
+    });
     let start = std::time::Instant::now();
     bundle.create().fails();
     assert!(start.elapsed().as_secs() < 10);
@@ -232,7 +247,8 @@ fn a_hook_may_ask_for_the_state_of_its_container() {
     let out = bundle.scratch("out").display().to_string();
     let call = format!("timeout 5 {binary} --root {root} state {} > {out} 2>&1; echo $? >> {out}", bundle.id());
     bundle.edit(|spec| {
-        spec["hooks"] = json!({"poststart": [{"path": "/bin/sh", "args": ["sh", "-c", call], "env": ["PATH=/usr/bin:/bin"]}]});
+        spec["hooks"] =
+            json!({"poststart": [{"path": "/bin/sh", "args": ["sh", "-c", call], "env": ["PATH=/usr/bin:/bin"]}]});
     });
     bundle.up();
     crate::support::wait_until("poststart", || std::fs::read_to_string(&out).is_ok_and(|text| text.ends_with("0\n")));

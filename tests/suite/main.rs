@@ -7,8 +7,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod descriptors;
 mod devices;
+mod exec;
 mod hooks;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod process;

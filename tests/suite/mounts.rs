@@ -122,8 +122,14 @@ fn recursive_flags_reach_what_is_mounted_below() {
     let mut bundle = Bundle::new();
     let from = source(&bundle, "source/sub").trim_end_matches("/sub").to_owned();
     bundle.prelude(&format!("mount -t tmpfs tmpfs {from}; mkdir {from}/sub; mount -t tmpfs tmpfs {from}/sub"));
-    let flags: &[(&str, &str)] =
-        &[("rro", "ro"), ("rnosuid", "nosuid"), ("rnodev", "nodev"), ("rnoexec", "noexec"), ("rnoatime", "noatime"), ("rnodiratime", "nodiratime")];
+    let flags: &[(&str, &str)] = &[
+        ("rro", "ro"),
+        ("rnosuid", "nosuid"),
+        ("rnodev", "nodev"),
+        ("rnoexec", "noexec"),
+        ("rnoatime", "noatime"),
+        ("rnodiratime", "nodiratime"),
+    ];
     bundle.writable().mount(bind(&from, "/mnt/plain", &["rbind", "ro", "nosuid"]));
     for (option, _) in flags {
         bundle.mount(bind(&from, &format!("/mnt/{option}"), &["rbind", option]));
@@ -144,7 +150,8 @@ fn recursive_flags_can_be_cleared() {
     let mut bundle = Bundle::new();
     let from = source(&bundle, "source");
     let flags = "nosuid,nodev,noexec,ro";
-    bundle.prelude(&format!("mount -t tmpfs tmpfs {from}; mkdir {from}/sub; mount -t tmpfs -o {flags} tmpfs {from}/sub"));
+    bundle
+        .prelude(&format!("mount -t tmpfs tmpfs {from}; mkdir {from}/sub; mount -t tmpfs -o {flags} tmpfs {from}/sub"));
     bundle.writable().mount(bind(&from, "/mnt/cleared", &["rbind", "rrw", "rsuid", "rdev", "rexec"]));
     let mounts = mounts_of(&mut bundle);
     let below = mountinfo::at(&mounts, "/mnt/cleared/sub");
@@ -168,14 +175,17 @@ fn propagation_is_what_the_options_ask() {
     require!(is_root(), "root of the host");
     let mut bundle = Bundle::new();
     let from = source(&bundle, "source");
-    bundle.prelude(&format!("mount -t tmpfs tmpfs {from}; mount --make-shared {from}; mkdir {from}/sub; mount -t tmpfs tmpfs {from}/sub"));
+    bundle.prelude(&format!(
+        "mount -t tmpfs tmpfs {from}; mount --make-shared {from}; mkdir {from}/sub; mount -t tmpfs tmpfs {from}/sub"
+    ));
     bundle.writable();
     for option in ["private", "slave", "shared", "rprivate", "rslave", "rshared"] {
         bundle.mount(bind(&from, &format!("/mnt/{option}"), &["rbind", option]));
     }
     bundle.edit(|spec| spec["linux"]["rootfsPropagation"] = json!("rslave"));
     let mounts = mounts_of(&mut bundle);
-    let begins = |place: &str, word: &str| mountinfo::at(&mounts, place).propagation.iter().any(|have| have.starts_with(word));
+    let begins =
+        |place: &str, word: &str| mountinfo::at(&mounts, place).propagation.iter().any(|have| have.starts_with(word));
     for option in ["shared", "rshared"] {
         assert!(begins(&format!("/mnt/{option}"), "shared:"), "{option}");
     }
@@ -303,7 +313,8 @@ fn a_tmpfs_without_a_mode_takes_that_of_what_it_covers() {
 #[test]
 fn a_copied_up_tmpfs_starts_with_what_was_there() {
     require!(is_root(), "root of the host");
-    let mut bundle = Bundle::sh("cat /data/file; stat -c '%a %u' /data/file /data; readlink /data/link; touch /data/new");
+    let mut bundle =
+        Bundle::sh("cat /data/file; stat -c '%a %u' /data/file /data; readlink /data/link; touch /data/new");
     std::fs::create_dir(bundle.rootfs("data")).unwrap();
     std::fs::write(bundle.rootfs("data/file"), "kept\n").unwrap();
     std::fs::set_permissions(bundle.rootfs("data/file"), PermissionsExt::from_mode(0o644)).unwrap();
@@ -320,7 +331,14 @@ fn the_kernel_filesystems_are_there() {
     require!(is_root(), "root of the host");
     let mut bundle = Bundle::new();
     let mounts = mounts_of(&mut bundle);
-    for (place, fstype) in [("/proc", "proc"), ("/dev", "tmpfs"), ("/dev/pts", "devpts"), ("/dev/shm", "tmpfs"), ("/dev/mqueue", "mqueue"), ("/sys", "sysfs")] {
+    for (place, fstype) in [
+        ("/proc", "proc"),
+        ("/dev", "tmpfs"),
+        ("/dev/pts", "devpts"),
+        ("/dev/shm", "tmpfs"),
+        ("/dev/mqueue", "mqueue"),
+        ("/sys", "sysfs"),
+    ] {
         assert_eq!(mountinfo::at(&mounts, place).fstype, fstype, "{place}");
     }
     assert!(mountinfo::at(&mounts, "/sys").has("ro"));
@@ -350,7 +368,9 @@ fn an_overlay_shows_both_layers() {
     let dir = |name: &str| bundle.scratch(name).display().to_string();
     let options =
         [format!("lowerdir={}", dir("low")), format!("upperdir={}", dir("up")), format!("workdir={}", dir("work"))];
-    bundle.writable().mount(json!({"destination": "/mnt/o", "type": "overlay", "source": "overlay", "options": options}));
+    bundle
+        .writable()
+        .mount(json!({"destination": "/mnt/o", "type": "overlay", "source": "overlay", "options": options}));
     assert_eq!(bundle.output(), "low\nup");
     assert_eq!(std::fs::read_to_string(bundle.scratch("up/written")).unwrap(), "new\n");
 }
@@ -403,7 +423,8 @@ fn three_hundred_mounts_go_into_a_user_namespace() {
 #[test]
 fn masked_paths_cannot_be_read() {
     require!(is_root(), "root of the host");
-    let mut bundle = Bundle::sh("wc -c < /etc/passwd; ls -A /home | wc -l; touch /home/x 2>&1; stat -c %t:%T /etc/passwd");
+    let mut bundle =
+        Bundle::sh("wc -c < /etc/passwd; ls -A /home | wc -l; touch /home/x 2>&1; stat -c %t:%T /etc/passwd");
     bundle.writable().edit(|spec| spec["linux"]["maskedPaths"] = json!(["/etc/passwd", "/home", "/not/there"]));
     let text = bundle.output();
     assert!(text.starts_with("0\n0\n") && text.contains("Read-only file system") && text.ends_with("1:3"), "{text}");
@@ -429,7 +450,11 @@ fn readonly_paths_keep_the_flags_of_the_mount() {
     bundle.edit(|spec| spec["linux"]["readonlyPaths"] = json!(["/mnt/t"]));
     let mounts = mounts_of(&mut bundle);
     let mount = mountinfo::at(&mounts, "/mnt/t");
-    assert!(mount.has("ro") && mount.has("nosuid") && mount.has("noexec") && !mount.has("nodev"), "{:?}", mount.options);
+    assert!(
+        mount.has("ro") && mount.has("nosuid") && mount.has("noexec") && !mount.has("nodev"),
+        "{:?}",
+        mount.options
+    );
 }
 
 #[test]
@@ -521,7 +546,10 @@ fn an_unknown_option_of_a_filesystem_is_refused() {
     bundle.mount(tmpfs("/mnt", &["nosuid", "nosuchoption=1"]));
     let outcome = bundle.create().fails();
     if is_orlop() {
-        assert!(outcome.stderr.contains("mounts[7]") && outcome.stderr.contains("nosuchoption"), "which option? {outcome}");
+        assert!(
+            outcome.stderr.contains("mounts[7]") && outcome.stderr.contains("nosuchoption"),
+            "which option? {outcome}"
+        );
     }
     bundle.assert_gone();
 }

@@ -10,7 +10,14 @@ use crate::support::{Bundle, is_orlop, is_root, status_field, wait_until};
 
 /// The kinds by their name in config.json and in /proc/PID/ns.
 const KINDS: &[(&str, &str)] = &[
-    ("pid", "pid"), ("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("mount", "mnt"), ("cgroup", "cgroup"), ("user", "user"), ("time", "time"),
+    ("pid", "pid"),
+    ("network", "net"),
+    ("ipc", "ipc"),
+    ("uts", "uts"),
+    ("mount", "mnt"),
+    ("cgroup", "cgroup"),
+    ("user", "user"),
+    ("time", "time"),
 ];
 
 /// The namespace of a process, as `readlink` shows it.
@@ -63,7 +70,11 @@ fn each_kind_is_new_when_asked_and_shared_when_not() {
         bundle.no_namespace(kind);
     }
     // A hostname and a sysfs of one's own need namespaces of one's own.
-    bundle.edit(|spec| drop(spec.as_object_mut().unwrap().remove("hostname"))).no_mount("/sys").no_mount("/sys/fs/cgroup").up();
+    bundle
+        .edit(|spec| drop(spec.as_object_mut().unwrap().remove("hostname")))
+        .no_mount("/sys")
+        .no_mount("/sys/fs/cgroup")
+        .up();
     let pid = bundle.pid().to_string();
     for file in ["net", "ipc", "uts", "pid", "cgroup", "user"] {
         assert_eq!(namespace(&pid, file), namespace("self", file), "{file} is the host's");
@@ -128,7 +139,10 @@ fn time_offsets_are_what_was_asked() {
     require!(is_root(), "root of the host");
     let mut bundle = Bundle::sh("cut -d. -f1 /proc/uptime; cat /proc/self/timens_offsets");
     bundle.namespace(json!({"type": "time"}));
-    bundle.edit(|spec| spec["linux"]["timeOffsets"] = json!({"boottime": {"secs": 1_000_000, "nanosecs": 7}, "monotonic": {"secs": 2000}}));
+    bundle.edit(|spec| {
+        spec["linux"]["timeOffsets"] =
+            json!({"boottime": {"secs": 1_000_000, "nanosecs": 7}, "monotonic": {"secs": 2000}})
+    });
     let text = bundle.output();
     let words: Vec<&str> = text.split_whitespace().collect();
     assert!(words[0].parse::<u64>().unwrap() >= 1_000_000, "{text}");
@@ -212,9 +226,13 @@ fn the_loopback_device_is_up() {
 #[test]
 fn sysctls_are_set_inside_and_not_outside() {
     require!(is_root(), "root of the host");
-    let host = || ["kernel/msgmax", "net/ipv4/ip_forward", "fs/mqueue/msg_max"].map(|name| std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap());
+    let host = || {
+        ["kernel/msgmax", "net/ipv4/ip_forward", "fs/mqueue/msg_max"]
+            .map(|name| std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap())
+    };
     let before = host();
-    let mut bundle = Bundle::sh("cd /proc/sys; cat kernel/msgmax net/ipv4/ip_forward fs/mqueue/msg_max net/ipv4/conf/lo/forwarding");
+    let mut bundle =
+        Bundle::sh("cd /proc/sys; cat kernel/msgmax net/ipv4/ip_forward fs/mqueue/msg_max net/ipv4/conf/lo/forwarding");
     bundle.edit(|spec| {
         spec["linux"]["sysctl"] = json!({"kernel.msgmax": "65537", "net.ipv4.ip_forward": "1", "fs.mqueue.msg_max": "11",
             "net/ipv4/conf/lo/forwarding": "1"});
@@ -228,7 +246,14 @@ fn sysctls_are_set_inside_and_not_outside() {
 fn sysctls_of_the_host_are_refused() {
     require!(is_root(), "root of the host");
     let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
-    let keys = ["kernel.core_pattern", "vm.swappiness", "net/../kernel/core_pattern", "kernel..core_pattern", "net.ipv4.../../../kernel.core_pattern", ""];
+    let keys = [
+        "kernel.core_pattern",
+        "vm.swappiness",
+        "net/../kernel/core_pattern",
+        "kernel..core_pattern",
+        "net.ipv4.../../../kernel.core_pattern",
+        "",
+    ];
     for key in keys {
         let mut bundle = Bundle::new();
         bundle.edit(|spec| spec["linux"]["sysctl"] = json!({key: "canary"}));
@@ -238,7 +263,10 @@ fn sysctls_of_the_host_are_refused() {
     }
     // A key of a namespace that is shared with the host.
     let mut bundle = Bundle::new();
-    bundle.no_namespace("network").no_mount("/sys").edit(|spec| spec["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"}));
+    bundle
+        .no_namespace("network")
+        .no_mount("/sys")
+        .edit(|spec| spec["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"}));
     bundle.create().fails();
     // Also where it is shared by its path.
     bundle.namespace(json!({"type": "network", "path": "/proc/1/ns/net"})).create().fails();
@@ -274,7 +302,8 @@ fn several_ranges_are_mapped() {
 fn the_objects_of_a_user_namespace_belong_to_its_root() {
     require!(is_root(), "root of the host");
     // The mqueue's root is made when the ipc namespace is: before the ids are mapped it would belong to nobody.
-    let mut bundle = Bundle::sh("stat -c %u:%g /dev/mqueue /dev/shm /dev/pts /dev /proc/1/cmdline; cat /proc/sys/kernel/hostname");
+    let mut bundle =
+        Bundle::sh("stat -c %u:%g /dev/mqueue /dev/shm /dev/pts /dev /proc/1/cmdline; cat /proc/sys/kernel/hostname");
     bundle.user_namespace(100_000);
     assert_eq!(bundle.output(), "0:0\n0:0\n0:0\n0:0\n0:0\norlop");
 }
@@ -282,7 +311,9 @@ fn the_objects_of_a_user_namespace_belong_to_its_root() {
 #[test]
 fn devices_work_in_a_user_namespace() {
     require!(is_root(), "root of the host");
-    let mut bundle = Bundle::sh("echo x > /dev/null && head -c 3 /dev/zero | wc -c; stat -c %t:%T /dev/null /dev/urandom; readlink /dev/ptmx");
+    let mut bundle = Bundle::sh(
+        "echo x > /dev/null && head -c 3 /dev/zero | wc -c; stat -c %t:%T /dev/null /dev/urandom; readlink /dev/ptmx",
+    );
     bundle.user_namespace(100_000);
     assert_eq!(bundle.output(), "3\n1:3\n1:9\npts/ptmx");
 }
@@ -291,7 +322,10 @@ fn devices_work_in_a_user_namespace() {
 fn a_user_of_a_user_namespace_is_mapped() {
     require!(is_root(), "root of the host");
     let mut bundle = Bundle::new();
-    bundle.user_namespace(100_000).edit(|spec| spec["process"]["user"] = json!({"uid": 1000, "gid": 1001, "additionalGids": [5, 6]})).up();
+    bundle
+        .user_namespace(100_000)
+        .edit(|spec| spec["process"]["user"] = json!({"uid": 1000, "gid": 1001, "additionalGids": [5, 6]}))
+        .up();
     let pid = bundle.pid().to_string();
     assert_eq!(status_field(&pid, "Uid").unwrap().split_whitespace().next(), Some("101000"));
     assert_eq!(status_field(&pid, "Gid").unwrap().split_whitespace().next(), Some("101001"));
@@ -326,7 +360,10 @@ fn a_user_namespace_is_joined() {
     });
     second.no_namespace("user").namespace(json!({"type": "user", "path": format!("/proc/{pid}/ns/user")}));
     let text = second.output();
-    assert!(text.contains("100000") && text.contains(&namespace(&pid.to_string(), "user")) && text.ends_with("\n0"), "{text}");
+    assert!(
+        text.contains("100000") && text.contains(&namespace(&pid.to_string(), "user")) && text.ends_with("\n0"),
+        "{text}"
+    );
     first.finish_off();
 }
 
@@ -335,9 +372,12 @@ fn a_hook_sees_the_pid_of_the_host() {
     require!(is_root(), "root of the host");
     let mut bundle = Bundle::new();
     let hook = bundle.host_script("hook", r#"cat > "$0.state""#);
-    bundle.user_namespace(100_000).edit(|spec| spec["hooks"] = json!({"createRuntime": [{"path": hook, "env": ["PATH=/bin:/usr/bin"]}]}));
+    bundle
+        .user_namespace(100_000)
+        .edit(|spec| spec["hooks"] = json!({"createRuntime": [{"path": hook, "env": ["PATH=/bin:/usr/bin"]}]}));
     bundle.up();
-    let state: serde_json::Value = serde_json::from_slice(&std::fs::read(hook.with_extension("state")).unwrap()).unwrap();
+    let state: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(hook.with_extension("state")).unwrap()).unwrap();
     assert_eq!(state["pid"].as_i64().unwrap() as i32, bundle.pid());
     bundle.finish_off();
 }

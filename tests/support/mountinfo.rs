@@ -47,5 +47,9 @@ pub fn parse(text: &str) -> Vec<Mount> {
 /// The topmost mount at this place.
 #[track_caller]
 pub fn at<'a>(mounts: &'a [Mount], place: &str) -> &'a Mount {
-    mounts.iter().rev().find(|mount| mount.at == place).unwrap_or_else(|| panic!("nothing mounted at {place}: {mounts:#?}"))
+    mounts
+        .iter()
+        .rev()
+        .find(|mount| mount.at == place)
+        .unwrap_or_else(|| panic!("nothing mounted at {place}: {mounts:#?}"))
 }
