@@ -10,6 +10,7 @@
 //! | `program`  | runs one program in its own scratch directory, with a time limit |
 //! | `tap`      | reads what a program printed and turns it into a verdict |
 //! | `wrapper`  | stands in front of the runtime and takes `linux.seccomp` out of each bundle |
+//! | `leftovers`| finds and removes what a program left behind |
 //! | `table`    | prints |
 //!
 //! The binary has two faces. Called by a person it is the runner. Called with `RTV_WRAPS` in its environment, which
@@ -18,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod leftovers;
 mod program;
 mod suite;
 mod table;
@@ -25,6 +27,7 @@ mod tap;
 mod wrapper;
 
 use args::{Asked, Command};
+use leftovers::Leftovers;
 use program::{Launch, Scratch};
 use std::fs::{File, TryLockError};
 use std::io::Write;
@@ -70,16 +73,18 @@ fn validate(asked: &Asked, out: &mut impl Write) -> Result<bool, String> {
     let print = |e: std::io::Error| format!("cannot write the table: {e}");
     table::heading(out, &suite, &launch).map_err(print)?;
     let mut rows = Vec::new();
+    let mut notes = Vec::new();
     for program in &suite.programs {
+        let before = Leftovers::look();
         let scratch = Scratch::make(&suite, program)?;
         let run = program::run(program, &scratch, &launch, asked.timeout);
-        scratch.remove()?;
+        notes.extend(before.sweep(&program.name, &launch.runtime, &scratch.path));
         let row = Row { program: program.name.clone(), verdict: tap::judge(&run?) };
         table::row(out, &row).map_err(print)?;
         rows.push(row);
     }
 
-    table::summary(out, &rows).map_err(print)?;
+    table::summary(out, &rows, &notes).map_err(print)?;
     Ok(rows.iter().all(|row| row.verdict.outcome == tap::Outcome::Pass))
 }
 

@@ -53,11 +53,6 @@ impl Scratch {
         fs::copy(&suite.runtimetest, path.join(suite::RUNTIMETEST)).map_err(wrong)?;
         Ok(Scratch { path })
     }
-
-    /// Removes the directory.
-    pub fn remove(&self) -> Result<(), String> {
-        fs::remove_dir_all(&self.path).map_err(|e| format!("cannot remove {}: {e}", self.path.display()))
-    }
 }
 
 /// What a program did.
@@ -134,7 +129,7 @@ fn wait(child: &mut Child, timeout: Duration) -> std::io::Result<Option<ExitStat
 
 /// SIGKILL to a process or, with a minus sign, to a group. The standard library has no call for either. That it is
 /// gone already is no failure, so the answer is not looked at.
-fn kill(target: &str) {
+pub fn kill(target: &str) {
     let _ = Command::new("kill").args(["-KILL", "--", target]).stdout(Stdio::null()).stderr(Stdio::null()).status();
 }
 

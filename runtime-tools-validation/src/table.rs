@@ -1,4 +1,4 @@
-//! What a person reads: a heading, a row as each program ends, and the counts on a line of their own at the very end.
+//! What a person reads: a heading, a row as each program ends, what was left behind, and the counts on a line of their own at the very end.
 
 use crate::program::Launch;
 use crate::suite::Suite;
@@ -40,9 +40,21 @@ pub fn row(out: &mut impl Write, row: &Row) -> Result<()> {
     out.flush()
 }
 
-/// The counts.
-pub fn summary(out: &mut impl Write, rows: &[Row]) -> Result<()> {
+/// All that follows the rows.
+pub fn summary(out: &mut impl Write, rows: &[Row], notes: &[String]) -> Result<()> {
+    section(out, "left behind", notes)?;
     let passed = rows.iter().filter(|row| row.verdict.outcome == Outcome::Pass).count();
     writeln!(out, "\n{passed} passed, {} failed", rows.len() - passed)?;
     out.flush()
+}
+
+fn section(out: &mut impl Write, title: &str, lines: &[String]) -> Result<()> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n{title}:")?;
+    for line in lines {
+        writeln!(out, "  {line}")?;
+    }
+    Ok(())
 }
