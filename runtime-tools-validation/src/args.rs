@@ -1,4 +1,4 @@
-//! The command line, by hand: four options do not pay for a parser.
+//! The command line, by hand: five options do not pay for a parser.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,10 +14,11 @@ Usage: runtime-tools-validation --suite DIR --runtime PATH [OPTIONS]
   --runtime PATH      the runtime to judge; a bare name is looked up in PATH
   --keep-seccomp      hand the bundles over as they are; else linux.seccomp is taken out of each
   --only NAME         run this program only; may be given more than once
+  --expected FILE     compare with this file; exit 1 on any difference, better or worse
   --timeout SECONDS   the longest a program may take (default 120)
   --help              this text
 
-Exit status: 0 all passed, 1 not so, 2 could not run.
+Exit status: 0 as expected (or, without --expected, all passed), 1 not so, 2 could not run.
 ";
 
 /// The slowest program of the suite waits 14 seconds on purpose. This leaves room for a slow machine.
@@ -43,13 +44,15 @@ pub struct Asked {
     pub keep_seccomp: bool,
     /// Names of programs; empty means all.
     pub only: Vec<String>,
+    /// The file of expectations.
+    pub expected: Option<PathBuf>,
     /// The time limit for each program.
     pub timeout: Duration,
 }
 
 /// Reads the arguments, without the name of the binary.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
-    let (mut suite, mut runtime) = (None, None);
+    let (mut suite, mut runtime, mut expected) = (None, None, None);
     let (mut only, mut keep_seccomp, mut timeout) = (Vec::new(), false, DEFAULT_TIMEOUT);
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
@@ -66,6 +69,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
             "--help" | "-h" => return Ok(Command::Help),
             "--suite" => suite = Some(PathBuf::from(value()?)),
             "--runtime" => runtime = Some(PathBuf::from(value()?)),
+            "--expected" => expected = Some(PathBuf::from(value()?)),
             "--only" => only.push(value()?),
             "--keep-seccomp" => keep_seccomp = true,
             "--timeout" => {
@@ -81,6 +85,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
         runtime: runtime.ok_or("--runtime is missing (see --help)")?,
         keep_seccomp,
         only,
+        expected,
         timeout,
     }))
 }

@@ -1,4 +1,5 @@
-//! What a person reads: a heading, a row as each program ends, what was left behind, and the counts on a line of their own at the very end.
+//! What a person reads: a heading, a row as each program ends, what was left behind, the differences, and the counts
+//! on a line of their own at the very end.
 
 use crate::program::Launch;
 use crate::suite::Suite;
@@ -40,9 +41,14 @@ pub fn row(out: &mut impl Write, row: &Row) -> Result<()> {
     out.flush()
 }
 
-/// All that follows the rows.
-pub fn summary(out: &mut impl Write, rows: &[Row], notes: &[String]) -> Result<()> {
+/// All that follows the rows. `differences` is `None` when there was nothing to compare with.
+pub fn summary(out: &mut impl Write, rows: &[Row], notes: &[String], differences: Option<&[String]>) -> Result<()> {
     section(out, "left behind", notes)?;
+    match differences {
+        Some([]) => writeln!(out, "\nall as expected")?,
+        Some(found) => section(out, "not as expected", found)?,
+        None => {}
+    }
     let passed = rows.iter().filter(|row| row.verdict.outcome == Outcome::Pass).count();
     writeln!(out, "\n{passed} passed, {} failed", rows.len() - passed)?;
     out.flush()

@@ -39,7 +39,6 @@ impl fmt::Display for Outcome {
 
 /// A program's outcome, and why.
 #[derive(Debug)]
-#[allow(dead_code)] // Two of the fields are for comparing, which comes next.
 pub struct Verdict {
     /// How it came out.
     pub outcome: Outcome,
