@@ -10,9 +10,12 @@
 //! reason = "Compares two pointers, not the numbers they point to."
 //! ```
 //!
-//! `says` holds the complaints of a program that fails nothing (see `tap`), and `sometimes` those, of either sort, that
-//! come or do not come by chance, because the program compares the speed of two processes. Lists may be left out when
-//! empty, `fault` and `reason` when the program passes. Anything else is refused: a misspelt key would compare nothing.
+//! `says` holds the complaints of a program that fails nothing (see `tap`). Lists may be left out when empty, `fault` and
+//! `reason` when the program passes. Anything else is refused: a misspelt key would compare nothing.
+//!
+//! Three programs are races: they compare the speed of two processes, and on a busy machine the other one wins. For
+//! these, `or` holds an outcome that may come in place of the first, and `sometimes` the lines, of either sort, that may
+//! come or not.
 
 use crate::table::Row;
 use crate::tap::Outcome;
@@ -34,6 +37,7 @@ pub struct Expected {
 #[derive(Debug)]
 struct Entry {
     outcome: Outcome,
+    or: Option<Outcome>,
     not_ok: Vec<String>,
     says: Vec<String>,
     sometimes: Vec<String>,
@@ -80,14 +84,12 @@ impl Expected {
 
 impl Entry {
     fn parse(fields: Table) -> Result<Entry, String> {
-        let (mut outcome, mut fault, mut reason) = (None, None, String::new());
+        let (mut outcome, mut or, mut fault, mut reason) = (None, None, None, String::new());
         let (mut not_ok, mut says, mut sometimes) = (Vec::new(), Vec::new(), Vec::new());
         for (key, value) in fields {
             match (key.as_str(), value) {
-                ("outcome", Value::String(word)) => {
-                    let named = Outcome::ALL.iter().find(|(_, name)| *name == word);
-                    outcome = Some(named.ok_or_else(|| format!("no such outcome: {word}"))?.0);
-                }
+                ("outcome", Value::String(word)) => outcome = Some(named(&word)?),
+                ("or", Value::String(word)) => or = Some(named(&word)?),
                 ("fault", Value::String(word)) if FAULTS.contains(&word.as_str()) => fault = Some(word),
                 ("fault", value) => return Err(format!("no such fault: {value:?}; one of {FAULTS:?}")),
                 ("reason", Value::String(text)) => reason = text,
@@ -101,13 +103,14 @@ impl Entry {
         if outcome != Outcome::Pass && (fault.is_none() || reason.is_empty()) {
             return Err("what does not pass needs a fault and a reason".to_owned());
         }
-        Ok(Entry { outcome, not_ok, says, sometimes, reason })
+        Ok(Entry { outcome, or, not_ok, says, sometimes, reason })
     }
 
     /// At most one difference: when the outcome is another one, the lines are too, and need no second mention.
     fn differences(&self, row: &Row) -> Option<String> {
         let verdict = &row.verdict;
-        if verdict.outcome != self.outcome {
+        let by_chance = self.or == Some(verdict.outcome);
+        if verdict.outcome != self.outcome && !by_chance {
             let expected = match self.reason.as_str() {
                 "" => self.outcome.to_string(),
                 reason => format!("{} ({reason})", self.outcome),
@@ -115,8 +118,10 @@ impl Entry {
             return Some(format!("{}, expected {expected}", verdict.outcome));
         }
         for (what, got, expected) in [("not ok", &verdict.not_ok, &self.not_ok), ("says", &verdict.says, &self.says)] {
-            let by_chance = |line: &&String| self.sometimes.contains(line);
-            let more: Vec<_> = got.iter().filter(|line| !expected.contains(line) && !by_chance(line)).collect();
+            // The lists go with the first outcome.
+            let expected: &[String] = if by_chance { &[] } else { expected };
+            let known = |line: &&String| expected.contains(line) || self.sometimes.contains(line);
+            let more: Vec<_> = got.iter().filter(|line| !known(line)).collect();
             let less: Vec<_> = expected.iter().filter(|line| !got.contains(line)).collect();
             if !more.is_empty() || !less.is_empty() {
                 return Some(format!("{what}: new {more:?}, gone {less:?}"));
@@ -124,6 +129,11 @@ impl Entry {
         }
         None
     }
+}
+
+fn named(word: &str) -> Result<Outcome, String> {
+    let named = Outcome::ALL.iter().find(|(_, name)| *name == word);
+    named.map(|(outcome, _)| *outcome).ok_or_else(|| format!("no such outcome: {word}"))
 }
 
 fn strings(items: Vec<Value>) -> Result<Vec<String>, String> {
@@ -182,12 +192,13 @@ mod tests {
 
     #[test]
     fn what_comes_by_chance_is_no_difference_either_way() -> Result<(), String> {
-        let expected = Expected::parse("[race]\noutcome = \"pass\"\nsometimes = [\"late\"]\n")?;
-        let quiet = row("race", Outcome::Pass, &[]);
-        let mut late = row("race", Outcome::Pass, &[]);
-        late.verdict.says.push("late".to_owned());
-        assert_eq!(expected.differences(&[quiet], true), Vec::<String>::new());
-        assert_eq!(expected.differences(&[late], true), Vec::<String>::new());
+        let expected = Expected::parse("[race]\noutcome = \"pass\"\nor = \"fail\"\nsometimes = [\"late\"]\n")?;
+        for (outcome, not_ok) in [(Outcome::Pass, &[][..]), (Outcome::Pass, &["late"]), (Outcome::Fail, &["late"])] {
+            assert_eq!(expected.differences(&[row("race", outcome, not_ok)], true), Vec::<String>::new());
+        }
+        for (outcome, not_ok) in [(Outcome::Fail, &["x"][..]), (Outcome::Crash, &[])] {
+            assert_eq!(expected.differences(&[row("race", outcome, not_ok)], true).len(), 1);
+        }
         Ok(())
     }
 
