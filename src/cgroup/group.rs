@@ -187,9 +187,11 @@ impl Cgroup {
                     _ => {}
                 }
             }
-            match self.thaw() {
-                Err(error) if self.freezer().is_some() && !is_gone(error.errno()) => return Err(error),
-                _ => {}
+            if let Err(error) = self.thaw()
+                && !matches!(error.kind(), Kind::Unsupported | Kind::NotFound)
+                && !is_gone(error.errno())
+            {
+                return Err(error);
             }
             if frozen || pids.is_empty() {
                 return Ok(());
