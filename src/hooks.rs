@@ -124,6 +124,16 @@ pub fn run(hooks: &[Hook], moment: &Moment<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Runs hooks one after the other, also after one that fails: `poststop` (runtime.md#lifecycle, step 13). Returns
+/// the failures, worded as those of [`run`].
+pub fn run_all(hooks: &[Hook], moment: &Moment<'_>) -> Vec<Error> {
+    let failed = |(number, hook)| {
+        let done = run_one(hook, moment);
+        done.doing_with(|| format!("error running {} hook #{number}", moment.kind.name())).err()
+    };
+    hooks.iter().enumerate().filter_map(failed).collect()
+}
+
 fn run_one(hook: &Hook, moment: &Moment<'_>) -> Result<()> {
     let deadline = hook.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
     let mut running = Running::start(hook, moment)?;

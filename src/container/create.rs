@@ -217,9 +217,7 @@ impl Making {
 impl Drop for Making {
     fn drop(&mut self) {
         if let Some(container) = self.container.take() {
-            // What failed before is what the user is told; what fails here as well can only be left behind.
-            let _ = container.end_processes();
-            let _ = container.remove();
+            container.abandon();
         }
     }
 }

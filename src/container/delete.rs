@@ -102,14 +102,16 @@ impl Container {
     }
 
     /// Kills what lives in the container, and waits until init has ended.
-    pub(super) fn end_processes(&self) -> Result<()> {
+    fn end_processes(&self) -> Result<()> {
         let init = self.init()?;
         if let Some(init) = &init {
             init.signal(KILL).doing("kill the container's init")?;
         }
         // A pid namespace of its own ends with init; one that is shared does not, and a half-made container may
-        // have processes that are not yet in it.
-        let may_leave_others = !self.record.private_pid_namespace || self.record.phase == Phase::Creating;
+        // have processes that are not yet in it. Before init was born nobody of ours was in the cgroup: whoever is
+        // there made `create` fail, and is none of our business.
+        let born = self.record.init_process_pid != 0;
+        let may_leave_others = born && (!self.record.private_pid_namespace || self.record.phase == Phase::Creating);
         if may_leave_others && let Some(cgroup) = self.cgroup()? {
             cgroup.kill().doing("kill all processes of the container")?;
         }
@@ -121,7 +123,19 @@ impl Container {
         Err(Error::new(Kind::Other, "container init still running"))
     }
 
-    pub(super) fn remove(self) -> Result<Vec<String>> {
+    /// Undoes a creation that failed, as far as it can be undone.
+    ///
+    /// Not if somebody else has deleted the container meanwhile: its id, and with it its cgroup's path, may already
+    /// be those of another container.
+    pub(super) fn abandon(self) {
+        if self.dir.is_there().unwrap_or(true) {
+            // What failed before is what the user is told; what fails here as well can only be left to `delete`.
+            let _ = self.end_processes();
+            let _ = self.remove();
+        }
+    }
+
+    fn remove(self) -> Result<Vec<String>> {
         // Read before the directory goes, run after it has gone (config.md#poststop).
         let poststop = self.poststop();
         if let Some(cgroup) = self.cgroup()? {
@@ -172,7 +186,6 @@ impl Poststop {
             directory: directory.as_ref().map(std::os::fd::AsFd::as_fd),
             output: Output::default(),
         };
-        let failed = |hook| hooks::run(std::slice::from_ref(hook), &moment).err().map(|error| error.to_string());
-        self.hooks.iter().filter_map(failed).collect()
+        hooks::run_all(&self.hooks, &moment).iter().map(ToString::to_string).collect()
     }
 }
