@@ -58,19 +58,19 @@ pub enum Groups {
 }
 
 impl Groups {
-    /// Decides what becomes of the groups. `denied`: the user namespace we shall be in forbids setgroups.
+    /// Decides what becomes of the groups of a process with the primary group `gid`.
     ///
     /// # Errors
-    /// Groups that were asked for and cannot be had, in runc's words.
-    pub fn decide(additional: &[u32], keep: Kept, setgroups: Setgroups) -> Result<Self> {
+    /// Groups that were asked for and cannot be had, in runc's words. The primary group is had in any case.
+    pub fn decide(gid: u32, additional: &[u32], keep: Kept, setgroups: Setgroups) -> Result<Self> {
         match (setgroups, keep) {
             (Setgroups::Allowed, Kept::No) => Ok(Groups::Set(additional.to_vec())),
-            (Setgroups::Denied, _) if !additional.is_empty() => Err(Error::unsupported(
+            (_, Kept::Yes) => Ok(Groups::Keep),
+            (Setgroups::Denied, _) if additional.iter().any(|&group| group != gid) => Err(Error::unsupported(
                 "process.user.additionalGids",
                 "cannot set any additional groups in a rootless container: its user namespace forbids setgroups",
             )),
             (Setgroups::Denied, _) => Ok(Groups::Denied),
-            (Setgroups::Allowed, Kept::Yes) => Ok(Groups::Keep),
         }
     }
 }
@@ -630,11 +630,13 @@ mod tests {
     fn groups_are_set_kept_or_refused() {
         use Kept::{No, Yes};
         use Setgroups::{Allowed, Denied};
-        assert_eq!(Groups::decide(&[1, 2], No, Allowed).unwrap(), Groups::Set(vec![1, 2]));
-        assert_eq!(Groups::decide(&[], No, Allowed).unwrap(), Groups::Set(vec![]));
-        assert_eq!(Groups::decide(&[], Yes, Allowed).unwrap(), Groups::Keep);
-        assert_eq!(Groups::decide(&[], No, Denied).unwrap(), Groups::Denied);
-        let error = Groups::decide(&[1], No, Denied).unwrap_err().to_string();
+        assert_eq!(Groups::decide(9, &[1, 2], No, Allowed).unwrap(), Groups::Set(vec![1, 2]));
+        assert_eq!(Groups::decide(9, &[], No, Allowed).unwrap(), Groups::Set(vec![]));
+        assert_eq!(Groups::decide(9, &[], Yes, Allowed).unwrap(), Groups::Keep);
+        assert_eq!(Groups::decide(9, &[], No, Denied).unwrap(), Groups::Denied);
+        assert_eq!(Groups::decide(9, &[1], Yes, Denied).unwrap(), Groups::Keep);
+        assert_eq!(Groups::decide(9, &[9], No, Denied).unwrap(), Groups::Denied);
+        let error = Groups::decide(9, &[9, 1], No, Denied).unwrap_err().to_string();
         assert!(error.contains("cannot set any additional groups in a rootless container"), "{error}");
     }
 

@@ -11,6 +11,7 @@ use crate::cgroup::{self, Layout};
 use crate::error::{Error, Kind, Result};
 use crate::hooks::{OCI_VERSION, OciState};
 use crate::host::Host;
+use crate::identity::{Groups, Kept, Setgroups};
 use crate::namespaces::{self, Mapping};
 use crate::{identity, limits, rootfs};
 
@@ -168,7 +169,7 @@ pub fn plan(config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Result<Pl
         identity: identity::Plan {
             // runc's default for init; exec keeps the inherited one.
             umask: Some(process.user.umask.unwrap_or(0o022)),
-            ..identity_plan(&config, &process, denied, wishes.id, wishes.no_new_keyring)
+            ..identity_plan(&config, &process, denied, wishes.id, wishes.no_new_keyring)?
         },
         limits: limits_plan(&config, &process),
         user_namespace: namespaces.user,
@@ -293,21 +294,20 @@ fn identity_plan(
     setgroups_denied: bool,
     id: &str,
     no_new_keyring: bool,
-) -> identity::Plan {
+) -> Result<identity::Plan> {
     let keep = config.annotations.get("run.oci.keep_original_groups").is_some_and(|value| value != "0");
-    identity::Plan {
-        uid: process.user.uid,
-        gid: process.user.gid,
-        groups: match (keep, setgroups_denied) {
-            (true, _) => identity::Groups::Keep,
-            (_, true) => identity::Groups::Denied,
-            _ => identity::Groups::Set(process.user.additional_gids.clone()),
-        },
-        umask: process.user.umask,
+    let keep = if keep { Kept::Yes } else { Kept::No };
+    let setgroups = if setgroups_denied { Setgroups::Denied } else { Setgroups::Allowed };
+    let user = &process.user;
+    Ok(identity::Plan {
+        uid: user.uid,
+        gid: user.gid,
+        groups: Groups::decide(user.gid, &user.additional_gids, keep, setgroups)?,
+        umask: user.umask,
         capabilities: process.capabilities,
         no_new_privileges: process.no_new_privileges,
         keyring: (!no_new_keyring).then(|| format!("_ses.{id}")),
-    }
+    })
 }
 
 fn limits_plan(config: &Config, process: &Process) -> limits::Plan {
@@ -416,7 +416,7 @@ pub fn plan_exec(config: &Config, process: Process, host: &Host, wishes: &Wishes
                 own_id || host.setgroups_denied,
                 wishes.id,
                 wishes.no_new_keyring,
-            ),
+            )?,
             limits,
             user_namespace: kinds.contains(&NamespaceKind::User),
             preserve_fds: wishes.preserve_fds,
