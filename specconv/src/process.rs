@@ -65,6 +65,13 @@ fn user(user: Option<oci::User>) -> Result<User, Invalid> {
         return refuse("process.user.umask", format_args!("{mask} is more than 511 (0777)"));
     }
     let additional_gids = user.additional_gids().clone().unwrap_or_default();
+    // NGROUPS_MAX, since Linux 2.6.4 (setgroups(2)).
+    if additional_gids.len() > 65_536 {
+        return refuse(
+            "process.user.additionalGids",
+            format_args!("{} groups; the kernel takes 65536", additional_gids.len()),
+        );
+    }
     for (index, gid) in additional_gids.iter().enumerate() {
         id(format_args!("process.user.additionalGids[{index}]"), *gid)?;
     }
