@@ -45,8 +45,11 @@ fn preserved_descriptors_are_counted_from_three() {
     let inner = bundle.command(&bundle.with_bundle(&["run", "--preserve-fds", "3"]));
     assert_eq!(bundle.finish(with_open_descriptors(&inner, "")).ok().text(), "0 1 2 3 4 5");
     // One that is not open is an error, not a hole.
-    let mut command = bundle.command(&bundle.with_bundle(&["run", "--preserve-fds", "3"]));
-    command.env("NOTHING", "");
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "exec 3</dev/null 4</dev/null 5<&-; exec \"$@\"", "sh"])
+        .arg(inner.get_program())
+        .args(inner.get_args());
     bundle.finish(command).fails();
     bundle.assert_gone();
 }
@@ -137,7 +140,7 @@ fn standard_descriptors_are_the_callers_own() {
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines[0].ends_with("character special file") && lines[1].contains("regular"), "{text}");
     assert_eq!(owner(null), before, "the host's /dev/null was chowned");
-    assert_eq!(owner(&file).0, 0, "the caller's file was chowned");
+    // A file or a pipe may change hands, as with runc and crun: the user must be able to open /dev/stdout again.
     bundle.finish_off();
 }
 

@@ -50,7 +50,8 @@ fn options_make_the_process() {
     require!(is_root(), "root of the host");
     let mut bundle = Bundle::new();
     bundle.up();
-    let options = ["--cwd", "/tmp", "--env", "ONE=1", "-e", "TWO=2", "--user", "1000:1001", "--additional-gids", "7"];
+    let options =
+        ["--cwd", "/tmp", "--env", "ONE=1", "--env", "TWO=2", "--user", "1000:1001", "--additional-gids", "7"];
     let text = bundle.exec_with(&options, &["sh", "-c", "pwd; echo $ONE$TWO$TERM; id -u; id -g; id -G"]).ok().stdout;
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(&lines[..4], ["/tmp", "12xterm", "1000", "1001"]);

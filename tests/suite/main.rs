@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cgroups;
 mod descriptors;
 mod devices;
 mod exec;

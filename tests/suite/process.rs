@@ -110,13 +110,15 @@ fn sets(text: &str) -> Vec<u64> {
 fn capabilities_are_exactly_what_was_asked() {
     require!(is_root(), "root of the host");
     let (kill, bind, chown) = (1 << 5, 1 << 10, 1 << 0);
-    let mut bundle = Bundle::sh("cat /proc/self/status; exec sleep 1000");
+    let mut bundle = Bundle::new();
     bundle.edit(|spec| {
         spec["process"]["capabilities"] = json!({"bounding": ["CAP_KILL", "CAP_NET_BIND_SERVICE", "CAP_CHOWN"],
             "effective": ["CAP_KILL", "CAP_NET_BIND_SERVICE"], "permitted": ["CAP_KILL", "CAP_NET_BIND_SERVICE"]});
     });
     bundle.args(&["cat", "/proc/self/status"]);
-    // Root gains what the bounding set has at execve, if no_new_privs or not.
+    // With no_new_privs an execve gains nothing; without, root gains what the bounding set has.
+    assert_eq!(sets(&bundle.output()), [0, kill | bind, kill | bind, kill | bind | chown, 0]);
+    bundle.edit(|spec| spec["process"]["noNewPrivileges"] = json!(false));
     assert_eq!(sets(&bundle.output()), [0, kill | bind | chown, kill | bind | chown, kill | bind | chown, 0]);
     bundle.edit(|spec| spec["process"]["user"]["uid"] = json!(1000));
     assert_eq!(sets(&bundle.output()), [0, 0, 0, kill | bind | chown, 0]);
@@ -262,7 +264,8 @@ fn a_relative_working_directory_is_refused() {
     require!(is_root(), "root of the host");
     let mut bundle = Bundle::new();
     bundle.edit(|spec| spec["process"]["cwd"] = json!("tmp"));
-    bundle.create().fails_with("cwd");
+    let outcome = bundle.create().fails();
+    assert!(outcome.stderr.to_lowercase().contains("cwd"), "{outcome}");
     bundle.assert_gone();
 }
 
@@ -349,6 +352,8 @@ fn signals_are_as_a_new_program_expects_them() {
     command.args(["-c", "trap '' HUP USR1 PIPE; exec \"$@\"", "sh"]).arg(inner.get_program()).args(inner.get_args());
     let text = bundle.finish(command).ok().stdout;
     for line in text.lines().filter(|line| line.starts_with("Sig")) {
-        assert!(line.ends_with("\t0000000000000000"), "{text}");
+        let set = u64::from_str_radix(line.split_whitespace().last().unwrap(), 16).unwrap();
+        // Signals 32 and 33 are the C library's own; what our caller did to them is not ours to say.
+        assert_eq!(set & !(3 << 31), 0, "{text}");
     }
 }

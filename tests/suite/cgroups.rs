@@ -1,0 +1,364 @@
+//! cgroups: where the container goes, what is written, what is seen from inside, and what is taken away.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::require;
+use crate::support::{Bundle, View, cgroup, is_orlop, is_root, wait_until};
+
+/// The container's directory in a v1 hierarchy; `None` where the host has no such controller on v1.
+fn v1(bundle: &Bundle, controller: &str) -> Option<PathBuf> {
+    cgroup::v1(controller).map(|at| at.join(bundle.id()))
+}
+
+#[track_caller]
+fn read(dir: &Path, file: &str) -> String {
+    let path = dir.join(file);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
+}
+
+#[test]
+fn the_container_is_in_its_cgroup_and_the_cgroup_goes_with_it() {
+    require!(is_root(), "root of the host");
+    for view in [View::Host, View::V1, View::V2] {
+        let mut bundle = Bundle::new();
+        bundle.view(view).up();
+        let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", bundle.pid())).unwrap();
+        let path = format!(":/{}", bundle.id());
+        // In the v2 view a pid is placed in the v2 tree alone; in the v1 view in every v1 hierarchy.
+        let placed = groups.lines().filter(|line| line.ends_with(&path)).count();
+        let expected = match view {
+            View::V2 => 1,
+            _ => cgroup::hierarchies().iter().filter(|hierarchy| !hierarchy.controllers.is_empty()).count().max(1),
+        };
+        assert!(placed >= expected, "{view:?}: {groups}");
+        bundle.finish_off();
+        bundle.assert_gone();
+    }
+}
+
+#[test]
+fn a_deep_path_is_made_and_only_the_leaf_removed() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::new();
+    let parent = bundle.id().to_owned();
+    bundle.edit(|spec| spec["linux"]["cgroupsPath"] = json!(format!("/{parent}/deep/leaf"))).up();
+    let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", bundle.pid())).unwrap();
+    assert!(groups.contains(&format!(":/{parent}/deep/leaf\n")), "{groups}");
+    bundle.finish_off();
+    for dir in cgroup::named(&parent) {
+        assert!(!dir.join("deep/leaf").exists(), "the leaf is ours");
+        cgroup::remove(&dir);
+    }
+}
+
+#[test]
+fn without_a_path_the_container_still_has_a_cgroup() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::new();
+    bundle.edit(|spec| drop(spec["linux"].as_object_mut().unwrap().remove("cgroupsPath"))).up();
+    let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", bundle.pid())).unwrap();
+    assert!(groups.contains(bundle.id()), "named after the container: {groups}");
+    bundle.finish_off();
+}
+
+fn limits() -> Value {
+    json!({
+        "memory": {"limit": 67_108_864, "reservation": 33_554_432, "swappiness": 7},
+        "cpu": {"shares": 512, "quota": 20_000, "period": 50_000, "cpus": "0", "mems": "0"},
+        "pids": {"limit": 42},
+        "devices": [{"allow": false, "access": "rwm"}]
+    })
+}
+
+#[test]
+fn limits_are_written_on_v1() {
+    require!(is_root(), "root of the host");
+    require!(cgroup::v1("memory").is_some(), "cgroup v1 memory controller");
+    let mut bundle = Bundle::new();
+    bundle.edit(|spec| spec["linux"]["resources"] = limits()).up();
+    let expected = [
+        ("memory", "memory.limit_in_bytes", "67108864"),
+        ("memory", "memory.soft_limit_in_bytes", "33554432"),
+        ("memory", "memory.swappiness", "7"),
+        ("cpu", "cpu.shares", "512"),
+        ("cpu", "cpu.cfs_quota_us", "20000"),
+        ("cpu", "cpu.cfs_period_us", "50000"),
+        ("cpuset", "cpuset.cpus", "0"),
+        ("cpuset", "cpuset.mems", "0"),
+        ("pids", "pids.max", "42"),
+    ];
+    for (controller, file, value) in expected {
+        let Some(dir) = v1(&bundle, controller) else { continue };
+        assert_eq!(read(&dir, file), value, "{file}");
+    }
+    bundle.finish_off();
+}
+
+#[test]
+fn limits_without_their_controller_are_refused() {
+    require!(is_root(), "root of the host");
+    // In the v2 view of a hybrid host the controllers are held by v1: silence would be a lie.
+    require!(cgroup::v1("memory").is_some(), "cgroup v1 memory controller");
+    let mut bundle = Bundle::new();
+    bundle.view(View::V2).edit(|spec| spec["linux"]["resources"] = limits());
+    let outcome = bundle.create().fails();
+    assert!(!is_orlop() || outcome.stderr.contains("linux.resources"), "which field? {outcome}");
+    bundle.assert_gone();
+}
+
+#[test]
+fn swap_counts_memory_and_swap() {
+    require!(is_root(), "root of the host");
+    let Some(memory) = cgroup::v1("memory").filter(|at| at.join("memory.memsw.limit_in_bytes").exists()) else {
+        require!(false, "cgroup v1 swap accounting");
+        return;
+    };
+    let mut bundle = Bundle::new();
+    bundle.edit(|spec| spec["linux"]["resources"]["memory"] = json!({"limit": 67_108_864, "swap": 134_217_728})).up();
+    assert_eq!(read(&memory.join(bundle.id()), "memory.memsw.limit_in_bytes"), "134217728");
+    bundle.finish_off();
+    bundle.edit(|spec| spec["linux"]["resources"]["memory"] = json!({"limit": 67_108_864, "swap": 1024}));
+    bundle.create().fails();
+    bundle.assert_gone();
+}
+
+#[test]
+fn a_limit_that_the_kernel_refuses_fails_the_create() {
+    require!(is_root(), "root of the host");
+    require!(cgroup::v1("cpuset").is_some(), "cgroup v1 cpuset controller");
+    let mut bundle = Bundle::new();
+    bundle.edit(|spec| spec["linux"]["resources"]["cpu"] = json!({"cpus": "4000"}));
+    let outcome = bundle.create().fails();
+    assert!(!is_orlop() || outcome.stderr.contains("linux.resources.cpu.cpus"), "which field? {outcome}");
+    bundle.assert_gone();
+}
+
+#[test]
+fn the_pids_limit_holds() {
+    require!(is_root(), "root of the host");
+    require!(cgroup::v1("pids").is_some(), "cgroup v1 pids controller");
+    let mut bundle = Bundle::sh("for i in 1 2 3 4 5 6 7 8; do sleep 5 & done; wait");
+    bundle.edit(|spec| spec["linux"]["resources"]["pids"] = json!({"limit": 4}));
+    let outcome = bundle.run();
+    assert!(outcome.stderr.contains("fork"), "{outcome}");
+    // And one process is room enough to start.
+    let mut bundle = Bundle::new();
+    bundle.edit(|spec| spec["linux"]["resources"]["pids"] = json!({"limit": 1}));
+    bundle.run().ok();
+}
+
+#[test]
+fn the_memory_limit_kills() {
+    require!(is_root(), "root of the host");
+    require!(cgroup::v1("memory").is_some(), "cgroup v1 memory controller");
+    let mut bundle = Bundle::sh("head -c 200000000 /dev/zero | tail -c 199999999 | wc -c; exit 5");
+    bundle.edit(|spec| spec["linux"]["resources"]["memory"] = json!({"limit": 20_000_000, "swap": 20_000_000}));
+    if !cgroup::v1("memory").unwrap().join("memory.memsw.limit_in_bytes").exists() {
+        bundle.edit(|spec| spec["linux"]["resources"]["memory"] = json!({"limit": 20_000_000}));
+    }
+    let outcome = bundle.run();
+    assert!(outcome.text() != "199999999", "{outcome}");
+}
+
+#[test]
+fn a_small_memory_limit_is_enough_to_start() {
+    require!(is_root(), "root of the host");
+    require!(cgroup::v1("memory").is_some(), "cgroup v1 memory controller");
+    // opencontainers/runc#4021: the runtime's own memory must not be the container's trouble.
+    let mut bundle = Bundle::new();
+    bundle.edit(|spec| spec["linux"]["resources"]["memory"] = json!({"limit": 4_000_000}));
+    bundle.run().ok();
+}
+
+fn pauses(view: View) {
+    let mut bundle = Bundle::sh("while :; do echo x >> /tmp/count; sleep 0.01; done");
+    bundle.writable().view(view).up();
+    let count = || std::fs::metadata(bundle.rootfs("tmp/count")).map_or(0, |meta| meta.len());
+    wait_until("it counts", || count() > 2);
+    bundle.call(&["pause", bundle.id()]).ok();
+    assert_eq!(bundle.status(), "paused", "{view:?}");
+    let frozen = count();
+    std::thread::sleep(std::time::Duration::from_millis(80));
+    assert_eq!(count(), frozen, "{view:?}: nothing runs");
+    let outcome = bundle.exec("true").fails();
+    assert!(outcome.stderr.contains("paused"), "{outcome}");
+    bundle.call(&["pause", bundle.id()]).fails();
+    bundle.call(&["resume", bundle.id()]).ok();
+    assert_eq!(bundle.status(), "running", "{view:?}");
+    wait_until("it counts again", || count() > frozen);
+    let outcome = bundle.call(&["resume", bundle.id()]).fails();
+    assert!(!is_orlop() || outcome.stderr.contains("not paused"), "{outcome}");
+    // A paused container can be killed: KILL thaws it.
+    bundle.call(&["pause", bundle.id()]).ok();
+    bundle.kill("KILL").ok();
+    bundle.wait_for_status("stopped");
+    bundle.delete().ok();
+    bundle.assert_gone();
+}
+
+#[test]
+fn pause_and_resume_on_v1() {
+    require!(is_root(), "root of the host");
+    require!(cgroup::v1("freezer").is_some(), "cgroup v1 freezer controller");
+    pauses(View::Host);
+}
+
+#[test]
+fn pause_and_resume_on_v2() {
+    require!(is_root(), "root of the host");
+    pauses(View::V2);
+}
+
+#[test]
+fn a_paused_container_is_deleted_with_force() {
+    require!(is_root(), "root of the host");
+    for view in [View::Host, View::V2] {
+        let mut bundle = Bundle::new();
+        bundle.view(view).up();
+        bundle.call(&["pause", bundle.id()]).ok();
+        bundle.delete().fails();
+        bundle.delete_force().ok();
+        bundle.assert_gone();
+    }
+}
+
+#[test]
+fn kill_ends_everything_where_there_is_no_pid_namespace() {
+    require!(is_root(), "root of the host");
+    for view in [View::Host, View::V2] {
+        let mut bundle = Bundle::sh("sleep 999 & sleep 998 & wait");
+        bundle.view(view).no_namespace("pid").up();
+        let ps = || -> Vec<i32> {
+            serde_json::from_str(&bundle.call(&["ps", "--format", "json", bundle.id()]).ok().stdout).unwrap()
+        };
+        wait_until("three processes", || ps().len() == 3);
+        bundle.kill("KILL").ok();
+        bundle.wait_for_status("stopped");
+        bundle.delete().ok();
+        bundle.assert_gone();
+    }
+}
+
+#[test]
+fn kill_all_reaches_everything() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::sh(
+        "trap 'got=1' TERM; (trap 'touch /tmp/child; exit' TERM; touch /tmp/ready; while :; do sleep 0.02; done) & \
+         until [ \"$got\" ] && [ -e /tmp/child ]; do sleep 0.02; done",
+    );
+    bundle.writable().up();
+    wait_until("the child's trap", || bundle.rootfs("tmp/ready").exists());
+    bundle.call(&["kill", "--all", bundle.id(), "TERM"]).ok();
+    wait_until("the child", || bundle.rootfs("tmp/child").exists());
+    bundle.wait_for_status("stopped");
+    // go-runc: --all makes it a success when nothing runs any more.
+    bundle.call(&["kill", "--all", bundle.id(), "KILL"]).ok();
+    bundle.delete().ok();
+}
+
+#[test]
+fn ps_lists_what_runs() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::new();
+    bundle.up();
+    let pid = bundle.pid();
+    let json = bundle.call(&["ps", "--format", "json", bundle.id()]).ok().stdout;
+    assert_eq!(json.trim(), format!("[{pid}]"));
+    let table = bundle.call(&["ps", bundle.id()]).ok().stdout;
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines.len() == 2 && lines[0].contains("PID"), "{table}");
+    assert!(lines[1].split_whitespace().any(|word| word == pid.to_string()), "{table}");
+    // The arguments of ps itself; docker top sends them, sometimes with an empty one.
+    let table = bundle.call(&["ps", bundle.id(), "-o", "pid,args"]).ok().stdout;
+    assert!(table.contains("sleep 1000"), "{table}");
+    bundle.finish_off();
+}
+
+#[test]
+fn the_container_sees_its_own_cgroup_readonly_on_v1() {
+    require!(is_root(), "root of the host");
+    require!(cgroup::v1("pids").is_some(), "cgroup v1 pids controller");
+    for with_namespace in [false, true] {
+        let mut bundle = Bundle::sh(
+            "cat /sys/fs/cgroup/pids/cgroup.procs; ls /sys/fs/cgroup/pids | grep -c -e orlop -e process_api; echo 1 > /sys/fs/cgroup/pids/cgroup.procs; true",
+        );
+        bundle.view(View::V1).all_capabilities();
+        if with_namespace {
+            bundle.namespace(json!({"type": "cgroup"}));
+        }
+        let outcome = bundle.run().ok();
+        let lines: Vec<&str> = outcome.stdout.lines().collect();
+        assert!(lines.contains(&"1"), "its own init: {outcome}");
+        assert!(lines.contains(&"0"), "nobody else's: {outcome}");
+        assert!(outcome.stderr.contains("Read-only file system"), "CVE-2022-0492: {outcome}");
+    }
+}
+
+#[test]
+fn the_container_sees_its_own_cgroup_readonly_on_v2() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::sh(
+        "cat /sys/fs/cgroup/cgroup.procs; cat /proc/self/cgroup; ls /sys/fs/cgroup | grep -c -e orlop; echo 1 > /sys/fs/cgroup/cgroup.procs; true",
+    );
+    bundle.view(View::V2).all_capabilities().namespace(json!({"type": "cgroup"}));
+    let outcome = bundle.run().ok();
+    let lines: Vec<&str> = outcome.stdout.lines().collect();
+    assert!(lines.contains(&"1") && lines.contains(&"0::/") && lines.contains(&"0"), "{outcome}");
+    assert!(outcome.stderr.contains("Read-only file system"), "{outcome}");
+}
+
+#[test]
+fn update_changes_limits() {
+    require!(is_root(), "root of the host");
+    require!(cgroup::v1("memory").is_some(), "cgroup v1 memory controller");
+    let mut bundle = Bundle::new();
+    bundle.edit(|spec| spec["linux"]["resources"] = limits()).up();
+    bundle.call(&["update", "--pids-limit", "77", "--memory", "100M", bundle.id()]).ok();
+    let (memory, pids) = (v1(&bundle, "memory").unwrap(), v1(&bundle, "pids").unwrap());
+    assert_eq!(
+        (read(&memory, "memory.limit_in_bytes").as_str(), read(&pids, "pids.max").as_str()),
+        ("104857600", "77")
+    );
+    // What was not named stays.
+    assert_eq!(read(&v1(&bundle, "cpu").unwrap(), "cpu.shares"), "512");
+    let mut command = bundle.command(&["update", "--resources=-", bundle.id()]);
+    command.stdin(std::process::Stdio::piped());
+    let mut running = bundle.spawn(command);
+    std::io::Write::write_all(&mut running.stdin(), br#"{"pids": {"limit": 99}, "cpu": {"shares": 1024}}"#).unwrap();
+    running.wait().ok();
+    assert_eq!(read(&pids, "pids.max"), "99");
+    assert_eq!(read(&v1(&bundle, "cpu").unwrap(), "cpu.shares"), "1024");
+    bundle.finish_off();
+}
+
+#[test]
+fn cgroup_paths_do_not_climb() {
+    require!(is_root(), "root of the host");
+    // T25. `..` is refused or stays below the root.
+    for path in ["/../../x", "../../../../x", "/a/../../x"] {
+        let mut bundle = Bundle::new();
+        let path = path.replace('x', bundle.id());
+        bundle.edit(|spec| spec["linux"]["cgroupsPath"] = json!(path)).run();
+        for hierarchy in cgroup::hierarchies() {
+            assert!(!hierarchy.at.parent().unwrap().join(bundle.id()).exists());
+        }
+    }
+}
+
+#[test]
+fn cgroup_manager_disabled_makes_no_cgroup() {
+    require!(is_root(), "root of the host");
+    require!(crate::support::flavour() != "runc", "--cgroup-manager");
+    let mut bundle = Bundle::new();
+    bundle.global("--cgroup-manager").global("disabled").edit(|spec| {
+        let linux = spec["linux"].as_object_mut().unwrap();
+        linux.remove("cgroupsPath");
+        linux.remove("resources");
+    });
+    bundle.up();
+    let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", bundle.pid())).unwrap();
+    assert!(!groups.contains(bundle.id()), "{groups}");
+    bundle.finish_off();
+}
