@@ -26,6 +26,8 @@ mod mount;
 mod pivot;
 mod sysfs;
 mod target;
+#[cfg(test)]
+mod tests;
 
 /// Everything that is decided about the root filesystem before the clone.
 #[derive(Debug, Clone)]

@@ -112,7 +112,7 @@ fn bind_at(site: Site<'_>, mount: &Mount, bind: &Bind, lent: Option<OwnedFd>) ->
     change_bind(&mut tree, mount)?;
     let kind = || -> Result<FileType> {
         let Some(fd) = tree.fd() else { return Ok(FileType::Directory) };
-        Ok(FileType::from_raw_mode(file::fstat(fd)?.st_mode))
+        kind_of(fd)
     };
     let missing = || Ok(if kind()? == FileType::Directory { Missing::Directory } else { Missing::File });
     let links = if mount.target.nofollow { Links::KeepLast } else { Links::Follow };
@@ -122,7 +122,23 @@ fn bind_at(site: Site<'_>, mount: &Mount, bind: &Bind, lent: Option<OwnedFd>) ->
         _ => Guest::Other,
     };
     target::judge(&target.path, guest)?;
-    site.attach(tree, &target).doing("attach the mount").map(Some)
+    let source = kind()?;
+    match site.attach(tree, &target) {
+        // The kernel's words for a file on a directory, or the reverse, say nothing.
+        Err(error)
+            if error.errno() == Some(Errno::EINVAL)
+                && (source == FileType::Directory) != (kind_of(target.fd.as_fd())? == FileType::Directory) =>
+        {
+            Err(Refused::new("move_mount", format_args!("a {source:?} onto another kind of file"), Errno::ENOTDIR).into())
+        }
+        other => other,
+    }
+    .doing("attach the mount")
+    .map(Some)
+}
+
+fn kind_of(fd: BorrowedFd<'_>) -> Result<FileType> {
+    Ok(FileType::from_raw_mode(file::fstat(fd)?.st_mode))
 }
 
 /// `copy-symlink`: a source that is a link is made again in the container. Whether it was one.
