@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::sys::{Errno, Result};
+use crate::sys::{Errno, Refused};
 
 pub mod bpf_replace;
 pub mod cgroup_kill;
@@ -40,12 +40,22 @@ impl Road {
         self.0.load(Ordering::Relaxed) == CLOSED
     }
 
+    /// Closes it, as a kernel without the call would.
+    #[cfg(test)]
+    pub fn close(&self) {
+        self.0.store(CLOSED, Ordering::Relaxed);
+    }
+
     /// Takes the road; `None` says that it is closed.
     ///
     /// `ENOSYS` closes it at once. `EPERM` is what old engines' seccomp profiles answer for calls they do not
     /// know, and also what the kernel answers for good reasons: it closes the road only if the same call on a
     /// `harmless` object gets the same answer. So a refusal that was meant never becomes another way in.
-    pub fn take<T>(&self, go: impl FnOnce() -> Result<T>, harmless: impl FnOnce() -> Result<()>) -> Result<Option<T>> {
+    pub fn take<T, E: Answer>(
+        &self,
+        go: impl FnOnce() -> Result<T, E>,
+        harmless: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Option<T>, E> {
         let known = self.0.load(Ordering::Relaxed);
         if known == CLOSED {
             return Ok(None);
@@ -55,12 +65,12 @@ impl Road {
                 self.0.store(OPEN, Ordering::Relaxed);
                 Ok(Some(done))
             }
-            Err(refused) if refused.errno == Errno::ENOSYS => {
+            Err(refused) if refused.errno() == Errno::ENOSYS => {
                 self.0.store(CLOSED, Ordering::Relaxed);
                 Ok(None)
             }
-            Err(refused) if refused.errno == Errno::EPERM && known == UNTRIED => match harmless() {
-                Err(probe) if matches!(probe.errno, Errno::EPERM | Errno::ENOSYS) => {
+            Err(refused) if refused.errno() == Errno::EPERM && known == UNTRIED => match harmless() {
+                Err(probe) if matches!(probe.errno(), Errno::EPERM | Errno::ENOSYS) => {
                     self.0.store(CLOSED, Ordering::Relaxed);
                     Ok(None)
                 }
@@ -74,14 +84,31 @@ impl Road {
     }
 }
 
+/// What a call answers when it refuses.
+pub trait Answer {
+    /// The kernel's word for it.
+    fn errno(&self) -> Errno;
+}
+
+impl Answer for Errno {
+    fn errno(&self) -> Errno {
+        *self
+    }
+}
+
+impl Answer for Refused {
+    fn errno(&self) -> Errno {
+        self.errno
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
     use super::*;
-    use crate::sys::Refused;
 
-    fn refuse<T>(errno: Errno) -> Result<T> {
+    fn refuse<T>(errno: Errno) -> Result<T, Refused> {
         Err(Refused::new("test", format_args!(""), errno))
     }
 
@@ -89,14 +116,14 @@ mod tests {
     fn a_missing_call_closes_the_road_for_good() {
         let road = Road::new();
         assert_eq!(road.take(|| refuse::<()>(Errno::ENOSYS), || panic!("not asked")).unwrap(), None);
-        assert_eq!(road.take(|| Ok(1), || Ok(())).unwrap(), None, "it must not be tried again");
+        assert_eq!(road.take(|| Ok::<_, Errno>(1), || Ok(())).unwrap(), None, "it must not be tried again");
     }
 
     #[test]
     fn a_meant_refusal_leaves_the_road_open() {
         let road = Road::new();
         assert_eq!(road.take(|| refuse::<()>(Errno::EPERM), || Ok(())).unwrap_err().errno, Errno::EPERM);
-        assert_eq!(road.take(|| Ok(1), || Ok(())).unwrap(), Some(1));
+        assert_eq!(road.take(|| Ok::<_, Errno>(1), || Ok(())).unwrap(), Some(1));
     }
 
     #[test]

@@ -14,8 +14,8 @@ use crate::sys::file::{self, Mode, OFlags};
 use crate::sys::mount::{self, MountFlags, OpenTreeFlags};
 use crate::sys::{self, Refused};
 
-static CONTEXTS: Road = Road::new();
-static TREES: Road = Road::new();
+pub(crate) static CONTEXTS: Road = Road::new();
+pub(crate) static TREES: Road = Road::new();
 
 /// An option of a filesystem: a word, or a word with a value.
 pub type FsOption<'a> = (&'a str, Option<&'a str>);
@@ -167,7 +167,7 @@ impl Detached {
             }
         };
         for change in later {
-            mount_setattr::afterwards(attached.as_fd(), &change, proc)?;
+            mount_setattr::set_attached(attached.as_fd(), &change, proc)?;
         }
         Ok(attached)
     }

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::sys::mount::{self, MountAttr, MountFlags};
 use crate::sys::{self, file};
 
-static ROAD: Road = Road::new();
+pub(crate) static ROAD: Road = Road::new();
 
 /// MOUNT_ATTR_* as mount_setattr(2) counts them.
 pub mod attribute {

@@ -9,9 +9,9 @@ use std::path::{Component, Path};
 
 use super::Road;
 use crate::sys::file::{self, Mode, OFlags, ResolveFlags};
-use crate::sys::{Errno, Refused, Result};
+use crate::sys::{Errno, Result, fd, refused};
 
-static ROAD: Road = Road::new();
+pub(crate) static ROAD: Road = Road::new();
 
 /// How often a lookup is tried again that collided with somebody's rename(2): a rename storm must end in an
 /// error, not in a livelock.
@@ -34,6 +34,21 @@ pub enum Mounts {
 /// `ELOOP` where there is a link (with O_PATH and O_NOFOLLOW the last component may be one: the link itself is
 /// opened); `EXDEV` for `..` and for a mount that must not be crossed; `EAGAIN` in a rename storm.
 pub fn open_beneath(dir: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode, mounts: Mounts) -> Result<OwnedFd> {
+    try_beneath(dir, path, flags, mode, mounts).map_err(refused!(
+        "openat2",
+        "{}, {path:?}, {flags:?}, RESOLVE_BENEATH and no links",
+        fd(&dir)
+    ))
+}
+
+/// As [`open_beneath`], for lookups whose refusal is an answer: no words are made for it.
+pub fn try_beneath(
+    dir: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+    mode: Mode,
+    mounts: Mounts,
+) -> std::result::Result<OwnedFd, Errno> {
     let relative = path.strip_prefix("/").unwrap_or(path);
     let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
     let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
@@ -41,8 +56,8 @@ pub fn open_beneath(dir: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode,
         resolve |= ResolveFlags::NO_XDEV;
     }
     let new = ROAD.take(
-        || patiently(|| file::openat2(dir, relative, flags, mode, resolve)),
-        || file::openat2(dir, Path::new("."), OFlags::PATH, Mode::empty(), ResolveFlags::empty()).map(drop),
+        || patiently(|| file::try_openat2(dir, relative, flags, mode, resolve)),
+        || file::try_openat2(dir, Path::new("."), OFlags::PATH, Mode::empty(), ResolveFlags::empty()).map(drop),
     )?;
     match new {
         Some(opened) => Ok(opened),
@@ -50,58 +65,69 @@ pub fn open_beneath(dir: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode,
     }
 }
 
-fn patiently(open: impl Fn() -> Result<OwnedFd>) -> Result<OwnedFd> {
+fn patiently(open: impl Fn() -> std::result::Result<OwnedFd, Errno>) -> std::result::Result<OwnedFd, Errno> {
     let mut left = TRIES;
     loop {
         match open() {
-            Err(refused) if refused.errno == Errno::EAGAIN && left > 0 => left -= 1,
+            Err(Errno::EAGAIN) if left > 0 => left -= 1,
             other => return other,
         }
     }
 }
 
-fn walk(dir: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode, mounts: Mounts) -> Result<OwnedFd> {
-    let refuse = |errno| Err(Refused::new("openat2", format_args!("{path:?}, one component at a time"), errno));
-    let home = file::fstat(dir)?.st_dev;
+fn walk(
+    dir: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+    mode: Mode,
+    mounts: Mounts,
+) -> std::result::Result<OwnedFd, Errno> {
+    let device = |fd: BorrowedFd<'_>| file::fstat(fd).map(|stat| stat.st_dev).map_err(|refused| refused.errno);
+    let home = device(dir)?;
     let mut names: Vec<&OsStr> = Vec::new();
     for component in path.components() {
         match component {
             Component::Normal(name) => names.push(name),
             Component::CurDir => {}
-            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return refuse(Errno::EXDEV),
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return Err(Errno::EXDEV),
         }
     }
     let Some((last, parents)) = names.split_last() else {
-        return file::openat(dir, Path::new("."), flags, mode);
+        return file::try_openat(dir, Path::new("."), flags, mode);
     };
     let mut held: Option<OwnedFd> = None;
     for name in parents {
         let here = held.as_ref().map_or(dir, |fd| fd.as_fd());
         // O_NOFOLLOW with O_DIRECTORY: a link answers ENOTDIR, as does a file. The link's own answer is wanted.
-        match file::openat(here, Path::new(name), OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY, Mode::empty()) {
+        match file::try_openat(
+            here,
+            Path::new(name),
+            OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY,
+            Mode::empty(),
+        ) {
             Ok(next) => held = Some(next),
-            Err(refused) if refused.errno == Errno::ENOTDIR && is_link(here, name) => return refuse(Errno::ELOOP),
-            Err(refused) => return Err(refused),
+            Err(Errno::ENOTDIR) if is_link(here, name) => return Err(Errno::ELOOP),
+            Err(errno) => return Err(errno),
         }
         if mounts == Mounts::Stay
             && let Some(next) = &held
-            && file::fstat(next.as_fd())?.st_dev != home
+            && device(next.as_fd())? != home
         {
-            return refuse(Errno::EXDEV);
+            return Err(Errno::EXDEV);
         }
     }
     let here = held.as_ref().map_or(dir, |fd| fd.as_fd());
     let wants_the_link = flags.contains(OFlags::PATH | OFlags::NOFOLLOW);
-    let opened = match file::openat(here, Path::new(last), flags | OFlags::NOFOLLOW, mode) {
-        Err(refused) if refused.errno == Errno::ENOTDIR && is_link(here, last) => return refuse(Errno::ELOOP),
+    let opened = match file::try_openat(here, Path::new(last), flags | OFlags::NOFOLLOW, mode) {
+        Err(Errno::ENOTDIR) if is_link(here, last) => return Err(Errno::ELOOP),
         other => other?,
     };
-    let stat = file::fstat(opened.as_fd())?;
+    let stat = file::fstat(opened.as_fd()).map_err(|refused| refused.errno)?;
     if file::FileType::from_raw_mode(stat.st_mode) == file::FileType::Symlink && !wants_the_link {
-        return refuse(Errno::ELOOP);
+        return Err(Errno::ELOOP);
     }
     if mounts == Mounts::Stay && stat.st_dev != home {
-        return refuse(Errno::EXDEV);
+        return Err(Errno::EXDEV);
     }
     Ok(opened)
 }
@@ -122,7 +148,7 @@ mod tests {
         let ino = |fd: OwnedFd| file::fstat(fd.as_fd()).unwrap().st_ino;
         let new = open_beneath(dir, Path::new(path), flags, Mode::empty(), Mounts::Cross);
         let old = walk(dir, Path::new(path.trim_start_matches('/')), flags, Mode::empty(), Mounts::Cross);
-        [new.map(ino).map_err(|r| r.errno), old.map(ino).map_err(|r| r.errno)]
+        [new.map(ino).map_err(|r| r.errno), old.map(ino)]
     }
 
     #[test]
@@ -132,7 +158,7 @@ mod tests {
         std::fs::write(folder.join("a/file"), "").unwrap();
         std::os::unix::fs::symlink("/etc", folder.join("a/out")).unwrap();
         std::os::unix::fs::symlink("b", folder.join("a/in")).unwrap();
-        let dir = file::openat(file::CWD, &folder, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let dir = file::try_openat(file::CWD, &folder, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
         let path = OFlags::PATH;
         for (name, flags, refusal) in [
             ("a/b", path, None),

@@ -10,7 +10,7 @@ use std::path::Path;
 use specconv::{Device, DeviceKind, MountKind};
 
 use super::mount::Site;
-use super::target::{self, Target, clean};
+use super::target::{self, Links, Missing, Target, clean};
 use super::{Entry, Plan};
 use crate::compat::mount_api::{Detached, Reach};
 use crate::compat::openat2::{Mounts, open_beneath};
@@ -49,7 +49,8 @@ struct Node<'a> {
 pub(super) fn populate(site: Site<'_>) -> Result<()> {
     let bound = is_bound(site.plan);
     if !bound {
-        let dev = open_dev(site.root)?;
+        let missing = || Ok(Missing::Directory);
+        let dev = target::resolve(site.root, Path::new("/dev"), Links::Refuse, missing).doing("open /dev")?;
         defaults(site, &dev)?;
         links(dev.fd.as_fd())?;
     }
@@ -64,19 +65,6 @@ fn is_bound(plan: &Plan) -> bool {
     plan.mounts
         .iter()
         .any(|mount| matches!(mount.kind, MountKind::Bind(_)) && clean(&mount.destination) == Path::new("dev"))
-}
-
-fn open_dev(root: BorrowedFd<'_>) -> Result<Target> {
-    let (name, flags) = (Path::new("dev"), OFlags::PATH | OFlags::DIRECTORY);
-    let open = || open_beneath(root, name, flags, Mode::empty(), Mounts::Cross);
-    let fd = match open() {
-        Err(refused) if refused.errno == Errno::ENOENT => {
-            file::mkdirat(root, name, Mode::from_raw_mode(0o755)).doing("make /dev")?;
-            open()
-        }
-        other => other,
-    };
-    Ok(Target { fd: fd.doing("open /dev")?, path: name.to_owned() })
 }
 
 fn defaults(site: Site<'_>, dev: &Target) -> Result<()> {

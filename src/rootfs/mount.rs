@@ -129,7 +129,8 @@ fn bind_at(site: Site<'_>, mount: &Mount, bind: &Bind, lent: Option<OwnedFd>) ->
             if error.errno() == Some(Errno::EINVAL)
                 && (source == FileType::Directory) != (kind_of(target.fd.as_fd())? == FileType::Directory) =>
         {
-            Err(Refused::new("move_mount", format_args!("a {source:?} onto another kind of file"), Errno::ENOTDIR).into())
+            Err(Refused::new("move_mount", format_args!("a {source:?} onto another kind of file"), Errno::ENOTDIR)
+                .into())
         }
         other => other,
     }
@@ -307,9 +308,6 @@ fn ordinary_directory(site: Site<'_>, mount: &Mount, fs: &Filesystem) -> Result<
         Err(error) if matches!(error.errno(), Some(Errno::ELOOP | Errno::ENOTDIR)) => return Err(must()),
         other => other.doing("find the destination")?,
     };
-    if FileType::from_raw_mode(file::fstat(target.fd.as_fd())?.st_mode) != FileType::Directory {
-        return Err(must());
-    }
     let guest = if fs.fstype == "proc" { Guest::Proc } else { Guest::Other };
     target::judge(&target.path, guest)?;
     Ok(target)

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::compat::openat2::{Mounts, open_beneath};
+use crate::compat::openat2::{Mounts, open_beneath, try_beneath};
 use crate::compat::own_fd::PROC_MAGIC;
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::file::{self, FileType, Mode, OFlags};
@@ -56,7 +56,7 @@ pub(super) enum Links {
     Follow,
     /// The last component may be one and is then the target itself.
     KeepLast,
-    /// There must be none.
+    /// There must be none, and a directory at the end.
     Refuse,
 }
 
@@ -84,28 +84,39 @@ pub(super) fn resolve(
     missing: impl Fn() -> Result<Missing>,
 ) -> Result<Target> {
     let path = clean(path);
-    let mut flags = OFlags::PATH;
-    if links != Links::Follow {
-        flags |= OFlags::NOFOLLOW;
-    }
-    match open_beneath(root, &path, flags, Mode::empty(), Mounts::Cross) {
-        Ok(fd) if links == Links::Refuse => {
-            let stat = file::fstat(fd.as_fd())?;
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
-                return Err(Refused::new("openat2", format_args!("{path:?}"), Errno::ELOOP).into());
-            }
-            Ok(Target { fd, path })
-        }
+    let flags = match links {
+        Links::Follow => OFlags::PATH,
+        Links::KeepLast => OFlags::PATH | OFlags::NOFOLLOW,
+        Links::Refuse => OFlags::PATH | OFlags::DIRECTORY,
+    };
+    match try_beneath(root, &path, flags, Mode::empty(), Mounts::Cross) {
         Ok(fd) => Ok(Target { fd, path }),
-        Err(refused) if refused.errno == Errno::ELOOP && links != Links::Refuse => {
-            Walk::from(root, &path, links).run(&missing)
-        }
         // No link stood before the missing name, or the answer had been ELOOP.
-        Err(refused) if refused.errno == Errno::ENOENT && missing()? != Missing::Refuse => {
-            Walk::from(root, &path, links).run(&missing)
-        }
-        Err(refused) => Err(refused.into()),
+        Err(Errno::ENOENT) => match missing()? {
+            Missing::Refuse => Err(refusal(&path, Errno::ENOENT)),
+            Missing::Directory => match make_last(root, &path) {
+                Some(fd) => Ok(Target { fd, path }),
+                None => Walk::from(root, &path, links).run(&missing),
+            },
+            Missing::File => Walk::from(root, &path, links).run(&missing),
+        },
+        Err(Errno::ELOOP) if links != Links::Refuse => Walk::from(root, &path, links).run(&missing),
+        Err(errno) => Err(refusal(&path, errno)),
     }
+}
+
+fn refusal(path: &Path, errno: Errno) -> Error {
+    Refused::new("openat2", format_args!("{:?}, RESOLVE_IN_ROOT", Path::new("/").join(path)), errno).into()
+}
+
+/// The short way for the common case that only the last directory is missing. Where it does not work out, the
+/// walk finds out why.
+fn make_last(root: BorrowedFd<'_>, path: &Path) -> Option<OwnedFd> {
+    let (parent, name) = (path.parent()?, Path::new(path.file_name()?));
+    let directory = OFlags::PATH | OFlags::DIRECTORY;
+    let parent = try_beneath(root, parent, directory, Mode::empty(), Mounts::Cross).ok()?;
+    file::mkdirat(parent.as_fd(), name, DIRECTORY_MODE).ok()?;
+    file::try_openat(parent.as_fd(), name, directory | OFlags::NOFOLLOW, Mode::empty()).ok()
 }
 
 /// Resolves the directory that holds the last name of `path`, making what is missing; returns that name too.
@@ -164,7 +175,7 @@ impl<'a> Walk<'a> {
             match kind {
                 FileType::Symlink if !(last && self.links == Links::KeepLast) => self.follow(fd, &name)?,
                 FileType::Directory => self.passed.push((fd, name)),
-                _ if last => self.passed.push((fd, name)),
+                _ if last && self.links != Links::Refuse => self.passed.push((fd, name)),
                 _ => return Err(self.refuse(&name, Errno::ENOTDIR)),
             }
         }
@@ -178,14 +189,15 @@ impl<'a> Walk<'a> {
 
     fn open_or_make(&self, name: &OsStr, last: bool, missing: &dyn Fn() -> Result<Missing>) -> Result<OwnedFd> {
         let (here, path) = (self.here(), Path::new(name));
-        let open = || file::openat(here, path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty());
-        let absent = match open() {
-            Err(refused) if refused.errno == Errno::ENOENT => refused,
-            other => return Ok(other?),
-        };
+        let open = || file::try_openat(here, path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty());
+        let opened = |answer: std::result::Result<OwnedFd, Errno>| answer.map_err(|errno| self.refuse(name, errno));
+        match open() {
+            Err(Errno::ENOENT) => {}
+            other => return opened(other),
+        }
         let what = if last { missing()? } else { missing().map(|what| what.on_the_way())? };
         let made = match what {
-            Missing::Refuse => return Err(absent.into()),
+            Missing::Refuse => return Err(self.refuse(name, Errno::ENOENT)),
             Missing::Directory => file::mkdirat(here, path, DIRECTORY_MODE),
             Missing::File => {
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY;
@@ -197,7 +209,7 @@ impl<'a> Walk<'a> {
             Err(refused) if refused.errno != Errno::EEXIST => {
                 return Err(refused).doing_with(|| format!("make {:?}", self.path().join(name)));
             }
-            _ => Ok(open()?),
+            _ => opened(open()),
         }
     }
 

@@ -9,6 +9,7 @@ use std::process::Command;
 use specconv::{Attributes, Bind, Filesystem, FsOption, Mount, MountKind, MountTarget, Propagation, PropagationKind};
 
 use super::*;
+use crate::compat::{mount_api, openat2};
 
 const RO: u64 = attribute::RDONLY;
 const SAFE: u64 = attribute::NOSUID | attribute::NODEV | attribute::NOEXEC;
@@ -219,56 +220,94 @@ fn refused(plan: &Plan) -> String {
     }
 }
 
+fn default_container() {
+    let bundle = Bundle::new("default");
+    fs::create_dir_all(bundle.folder.join("data/sub")).unwrap();
+    fs::write(bundle.folder.join("file"), "content").unwrap();
+    let mut plan = bundle.with_default([
+        bind("data", "/data", RO),
+        bind("file", "/etc/made/file", 0),
+        filesystem("tmpfs", "/scratch", "", RO),
+        bind("file", "/scratch/file", 0),
+    ]);
+    plan.readonly = true;
+    masks(&mut plan);
+    go(&plan).unwrap();
+
+    for (name, major, minor) in
+        [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)]
+    {
+        let path = format!("/dev/{name}");
+        assert!(is_device(&path, major, minor), "{path}");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o666);
+    }
+    assert_eq!(fs::read_link("/dev/ptmx").unwrap(), Path::new("pts/ptmx"));
+    assert_eq!(fs::read_link("/dev/stderr").unwrap(), Path::new("/proc/self/fd/2"));
+    assert!(fs::metadata("/dev/pts/ptmx").unwrap().file_type().is_char_device());
+    assert_eq!(fs::metadata("/dev/shm").unwrap().mode() & 0o7777, 0o1777);
+    assert_eq!(fs::metadata("/proc").unwrap().mode() & 0o7777, 0o555);
+
+    assert!(is_readonly("/") && is_readonly("/data") && is_readonly("/scratch"));
+    assert_eq!(fs::read_to_string("/etc/made/file").unwrap(), "content");
+    assert_eq!(fs::read_to_string("/scratch/file").unwrap(), "content");
+    assert!(Path::new("/work/dir").is_dir());
+    assert_eq!(std::env::current_dir().unwrap(), Path::new("/"));
+
+    assert!(is_device("/proc/keys", 1, 3) && is_device("/proc/timer_list", 1, 3));
+    assert_eq!(fs::read_dir("/sys/firmware").unwrap().count(), 0);
+    assert_eq!(fs::read_dir("/sys/fs").unwrap().count(), 0);
+    assert!(is_readonly("/sys/fs"));
+    assert!(options_of("/sys/fs").starts_with("ro"));
+    assert!(fs::write("/proc/sys/kernel/hostname", "x").is_err());
+    assert_eq!(options_of("/proc/sys"), "ro,nosuid,nodev,noexec,relatime");
+    assert_eq!(options_of("/proc"), "rw,nosuid,nodev,noexec,relatime");
+    assert_eq!(options_of("/dev"), "rw,nosuid");
+    assert_eq!(options_of("/sys"), "ro,nosuid,nodev,noexec,relatime");
+    assert_eq!(table().iter().filter(|line| line.0 == "/sys/firmware").count(), 1, "listed twice, covered once");
+    let empties: Vec<_> = table().into_iter().filter(|line| ["/sys/firmware", "/sys/fs"].contains(&&*line.0)).collect();
+    let device = |point: &str| fs::metadata(point).unwrap().dev();
+    assert!(empties.len() == 2 && device("/sys/firmware") == device("/sys/fs"), "one tmpfs for all");
+    assert!(table().iter().all(|line| !line.0.contains("orlop-rootfs")), "the host is gone: {:?}", table());
+}
+
 #[test]
 fn a_default_container() {
-    inside(ALL, "a_default_container", || {
-        let bundle = Bundle::new("default");
-        fs::create_dir_all(bundle.folder.join("data/sub")).unwrap();
-        fs::write(bundle.folder.join("file"), "content").unwrap();
-        let mut plan = bundle.with_default([
-            bind("data", "/data", RO),
-            bind("file", "/etc/made/file", 0),
-            filesystem("tmpfs", "/scratch", "", RO),
-            bind("file", "/scratch/file", 0),
-        ]);
-        plan.readonly = true;
-        masks(&mut plan);
-        go(&plan).unwrap();
+    inside(ALL, "a_default_container", default_container);
+}
 
-        for (name, major, minor) in
-            [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)]
-        {
-            let path = format!("/dev/{name}");
-            assert!(is_device(&path, major, minor), "{path}");
-            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o666);
-        }
-        assert_eq!(fs::read_link("/dev/ptmx").unwrap(), Path::new("pts/ptmx"));
-        assert_eq!(fs::read_link("/dev/stderr").unwrap(), Path::new("/proc/self/fd/2"));
-        assert!(fs::metadata("/dev/pts/ptmx").unwrap().file_type().is_char_device());
-        assert_eq!(fs::metadata("/dev/shm").unwrap().mode() & 0o7777, 0o1777);
-        assert_eq!(fs::metadata("/proc").unwrap().mode() & 0o7777, 0o555);
+#[test]
+fn without_openat2() {
+    inside(ALL, "without_openat2", || {
+        openat2::ROAD.close();
+        default_container();
+    });
+}
 
-        assert!(is_readonly("/") && is_readonly("/data") && is_readonly("/scratch"));
-        assert_eq!(fs::read_to_string("/etc/made/file").unwrap(), "content");
-        assert_eq!(fs::read_to_string("/scratch/file").unwrap(), "content");
-        assert!(Path::new("/work/dir").is_dir());
-        assert_eq!(std::env::current_dir().unwrap(), Path::new("/"));
+#[test]
+fn without_mount_setattr() {
+    inside(ALL, "without_mount_setattr", || {
+        mount_setattr::ROAD.close();
+        default_container();
+    });
+}
 
-        assert!(is_device("/proc/keys", 1, 3) && is_device("/proc/timer_list", 1, 3));
-        assert_eq!(fs::read_dir("/sys/firmware").unwrap().count(), 0);
-        assert_eq!(fs::read_dir("/sys/fs").unwrap().count(), 0);
-        assert!(is_readonly("/sys/fs"));
-        assert!(options_of("/sys/fs").starts_with("ro"));
-        assert!(fs::write("/proc/sys/kernel/hostname", "x").is_err());
-        assert_eq!(options_of("/proc/sys"), "ro,nosuid,nodev,noexec,relatime");
-        assert_eq!(options_of("/proc"), "rw,nosuid,nodev,noexec,relatime");
-        assert_eq!(options_of("/dev"), "rw,nosuid");
-        assert_eq!(options_of("/sys"), "ro,nosuid,nodev,noexec,relatime");
-        assert_eq!(table().iter().filter(|line| line.0 == "/sys/firmware").count(), 1, "listed twice, covered once");
-        let empties: Vec<_> = table().into_iter().filter(|line| ["/sys/firmware", "/sys/fs"].contains(&&*line.0)).collect();
-        let device = |point: &str| fs::metadata(point).unwrap().dev();
-        assert!(empties.len() == 2 && device("/sys/firmware") == device("/sys/fs"), "one tmpfs for all");
-        assert!(table().iter().all(|line| !line.0.contains("orlop-rootfs")), "the host is gone: {:?}", table());
+#[test]
+fn without_the_mount_api() {
+    inside(ALL, "without_the_mount_api", || {
+        mount_api::TREES.close();
+        mount_api::CONTEXTS.close();
+        default_container();
+    });
+}
+
+#[test]
+fn on_a_kernel_before_all_of_them() {
+    inside(ALL, "on_a_kernel_before_all_of_them", || {
+        openat2::ROAD.close();
+        mount_setattr::ROAD.close();
+        mount_api::TREES.close();
+        mount_api::CONTEXTS.close();
+        default_container();
     });
 }
 
@@ -315,14 +354,10 @@ fn t31_wrong_nodes_are_refused() {
                 "link" => symlink(format!("{}/null", bundle.outside()), &null).unwrap(),
                 "file" => fs::write(&null, "").unwrap(),
                 "directory" => fs::create_dir(&null).unwrap(),
-                _ => file::mknodat(
-                    file::CWD,
-                    &null,
-                    file::FileType::CharacterDevice,
-                    Mode::from_raw_mode(0o666),
-                    (1, 5),
-                )
-                .unwrap(),
+                _ => {
+                    file::mknodat(file::CWD, &null, file::FileType::CharacterDevice, Mode::from_raw_mode(0o666), (1, 5))
+                        .unwrap()
+                }
             }
             let told = refused(&bundle.with([]));
             assert!(told.contains("make /dev/null"), "{told}");
@@ -403,8 +438,7 @@ fn t08_nothing_goes_into_proc() {
         for (number, text) in ["/proc/self/attr", "/proc/sys", "/proc/1/../self", "/proc"].into_iter().enumerate() {
             let bundle = Bundle::new(&format!("t08-{number}"));
             symlink(text, bundle.root("p")).unwrap();
-            let told =
-                refused(&bundle.with([filesystem("proc", "/proc", "", SAFE), filesystem("tmpfs", "/p", "", 0)]));
+            let told = refused(&bundle.with([filesystem("proc", "/proc", "", SAFE), filesystem("tmpfs", "/p", "", 0)]));
             assert!(told.contains("inside /proc") || told.contains("on /proc"), "{told}");
         }
         let bundle = Bundle::new("t08-twin");
@@ -529,8 +563,7 @@ fn binds_as_they_are_written() {
         }
         let mut tree = bind("data", "/tree", SAFE);
         tree.recursive = Attributes { set: RO, clear: 0 };
-        tree.propagation =
-            vec![Propagation { kind: PropagationKind::Shared, recursive: true }];
+        tree.propagation = vec![Propagation { kind: PropagationKind::Shared, recursive: true }];
         let remount = Mount {
             attributes: Attributes { set: attribute::NOATIME, clear: attribute::ATIME },
             ..mount("/tree", MountKind::Propagate, 0)
@@ -539,8 +572,12 @@ fn binds_as_they_are_written() {
         assert_eq!(fs::read_to_string("/door").unwrap(), "content");
         assert_eq!(fs::read_link("/copied").unwrap(), Path::new("file"));
         assert_eq!(options_of("/tree"), "ro,nosuid,nodev,noexec,noatime");
-        assert!(fs::read_to_string("/proc/self/mountinfo").unwrap().lines().any(|line| line.contains("/tree ")
-            && line.contains("shared:")));
+        assert!(
+            fs::read_to_string("/proc/self/mountinfo")
+                .unwrap()
+                .lines()
+                .any(|line| line.contains("/tree ") && line.contains("shared:"))
+        );
     });
 }
 
@@ -549,7 +586,12 @@ fn errors_name_what_asked() {
     inside(ALL, "errors_name_what_asked", || {
         let bundle = Bundle::new("errors");
         let told = refused(&bundle.with([bind("/none/such", "/a", 0)]));
-        assert!(told.contains("mounts[0] (/a)") && told.contains("/none/such") && told.contains("no such file or directory"), "{told}");
+        assert!(
+            told.contains("mounts[0] (/a)")
+                && told.contains("/none/such")
+                && told.contains("no such file or directory"),
+            "{told}"
+        );
         let told = refused(&bundle.with([filesystem("tmpfs", "/a", "size=nonsense", 0)]));
         assert!(told.contains("Bad value for 'size'"), "{told}");
         let told = refused(&bundle.with([filesystem("nosuchfs", "/a", "", 0)]));
@@ -736,10 +778,10 @@ fn cgroups_of_version_1() {
         for namespace in [false, true] {
             let mut plan = bundle.with_default([mount("/sys/fs/cgroup", MountKind::Cgroup(fs.clone()), SAFE | RO)]);
             plan.cgroup = CgroupView::V1 {
-                hierarchies: vec![hierarchy("pids", "pids"), Hierarchy {
-                    name: "freezer,joined".into(),
-                    ..hierarchy("freezer", "freezer")
-                }],
+                hierarchies: vec![
+                    hierarchy("pids", "pids"),
+                    Hierarchy { name: "freezer,joined".into(), ..hierarchy("freezer", "freezer") },
+                ],
                 namespace,
             };
             if !namespace {
@@ -751,7 +793,9 @@ fn cgroups_of_version_1() {
             assert!(Path::new("/sys/fs/cgroup/pids/cgroup.procs").exists());
             assert_eq!(std::fs::read_link("/sys/fs/cgroup/joined").unwrap(), Path::new("freezer,joined"));
             assert!(Path::new("/sys/fs/cgroup/freezer/cgroup.procs").exists());
-            assert!(options_of("/sys/fs/cgroup").starts_with("ro") && options_of("/sys/fs/cgroup/pids").starts_with("ro"));
+            assert!(
+                options_of("/sys/fs/cgroup").starts_with("ro") && options_of("/sys/fs/cgroup/pids").starts_with("ro")
+            );
         }
     });
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 pub use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 
-use super::{Result, fd, refused};
+use super::{Errno, Result, fd, refused};
 
 /// Opens `path` under the conditions of `resolve`.
 ///
@@ -34,6 +34,23 @@ pub fn openat(dir: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) -> Re
         "{}, {path:?}, {flags:?}",
         fd(&dir)
     ))
+}
+
+/// As [`openat2`], for lookups whose refusal is an answer: no words are made for it.
+pub fn try_openat2(
+    dir: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+    mode: Mode,
+    resolve: ResolveFlags,
+) -> std::result::Result<OwnedFd, Errno> {
+    rustix::fs::openat2(dir, path, flags | OFlags::CLOEXEC, mode, resolve)
+        .map_err(|errno| Errno::from_raw(errno.raw_os_error()))
+}
+
+/// As [`openat`], for lookups whose refusal is an answer: no words are made for it.
+pub fn try_openat(dir: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) -> std::result::Result<OwnedFd, Errno> {
+    rustix::fs::openat(dir, path, flags | OFlags::CLOEXEC, mode).map_err(|errno| Errno::from_raw(errno.raw_os_error()))
 }
 
 /// Makes a directory; the umask applies.
