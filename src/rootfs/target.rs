@@ -207,7 +207,7 @@ impl<'a> Walk<'a> {
         match made {
             // Somebody else was faster: what they made is looked at like anything else on the way.
             Err(refused) if refused.errno != Errno::EEXIST => {
-                return Err(refused).doing_with(|| format!("make {:?}", self.path().join(name)));
+                Err(refused).doing_with(|| format!("make {:?}", self.path().join(name)))
             }
             _ => opened(open()),
         }

@@ -200,7 +200,7 @@ fn table() -> Vec<(String, String, String, String)> {
 }
 
 fn options_of(point: &str) -> String {
-    table().into_iter().filter(|line| line.0 == point).next_back().unwrap_or_else(|| panic!("{point}: {:?}", table())).1
+    table().into_iter().rfind(|line| line.0 == point).unwrap_or_else(|| panic!("{point}: {:?}", table())).1
 }
 
 fn is_device(path: &str, major: u32, minor: u32) -> bool {
