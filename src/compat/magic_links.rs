@@ -3,7 +3,7 @@
 //! instead  openat(2)
 //! loses    a file of the image that is a link to `/proc/self/fd/7` is followed
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use super::Road;
