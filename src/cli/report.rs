@@ -156,7 +156,7 @@ mod tests {
 
     fn web() -> OciState {
         OciState {
-            oci_version: "1.0.2".into(),
+            oci_version: "1.0.2",
             id: "web".into(),
             pid: 4711,
             status: Status::Running,

@@ -190,8 +190,8 @@ impl std::fmt::Display for Status {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OciState {
-    /// Version of the specification that the config names.
-    pub oci_version: String,
+    /// Version of the specification that this runtime follows, as in runc.
+    pub oci_version: &'static str,
     /// The id.
     pub id: String,
     /// Init's process id on the host, 0 for a stopped container.
@@ -218,11 +218,10 @@ pub struct Container {
     pub(crate) record: Record,
 }
 
-/// Two fields of the saved `config.json` that `state` shows.
+/// The field of the saved `config.json` that `state` shows.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct Shown {
-    oci_version: String,
     annotations: Option<BTreeMap<String, String>>,
 }
 
@@ -292,7 +291,7 @@ impl Container {
         let shown: Shown = serde_json::from_slice(&self.dir.config()?)
             .map_err(|why| Error::new(Kind::Other, format!("cannot read the saved config.json: {why}")))?;
         Ok(OciState {
-            oci_version: shown.oci_version,
+            oci_version: crate::hooks::OCI_VERSION,
             id: self.record.id.clone(),
             pid: if status == Status::Stopped { 0 } else { self.record.init_process_pid },
             status,
