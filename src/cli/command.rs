@@ -239,6 +239,14 @@ fn request(global: &Global, making: Making, operands: Vec<String>, detach: bool)
     })
 }
 
+/// A supplementary group by its number; read as strictly as the user (CVE-2026-30892, T21).
+fn group(text: &str) -> anyhow::Result<u32> {
+    match specconv::parse_user(text) {
+        Ok((gid, None)) => Ok(gid),
+        _ => bail!("--additional-gids {text:?} is not a group id"),
+    }
+}
+
 fn exec_request(exec: Exec, args: Vec<String>) -> anyhow::Result<ExecRequest> {
     let process = match given(exec.process) {
         Some(file) => ExecProcess::File(file),
@@ -247,8 +255,8 @@ fn exec_request(exec: Exec, args: Vec<String>) -> anyhow::Result<ExecRequest> {
             args,
             cwd: exec.cwd.filter(|cwd| !cwd.is_empty()),
             env: exec.env,
-            user: exec.user,
-            additional_gids: exec.additional_gids,
+            user: exec.user.filter(|user| !user.is_empty()).as_deref().map(specconv::parse_user).transpose()?,
+            additional_gids: exec.additional_gids.iter().map(|gid| group(gid)).collect::<Result<_, _>>()?,
             tty: exec.tty.unwrap_or(false),
             process_label: exec.process_label.filter(|label| !label.is_empty()),
             apparmor: exec.apparmor.filter(|profile| !profile.is_empty()),
@@ -266,4 +274,18 @@ fn exec_request(exec: Exec, args: Vec<String>) -> anyhow::Result<ExecRequest> {
         cgroup: exec.cgroup,
         ignore_paused: exec.ignore_paused,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn t21_groups_are_numbers() {
+        assert_eq!(group("7").unwrap(), 7);
+        for bad in ["", "1:2", "0x1", " 1", "1 ", "+1", "-1", "01", "4294967295", "4294967296", "wheel"] {
+            assert!(group(bad).is_err(), "{bad:?}");
+        }
+    }
 }
