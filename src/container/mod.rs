@@ -315,7 +315,10 @@ impl Container {
     }
 
     fn is_frozen(&self) -> Result<bool> {
-        self.cgroup()?.map_or(Ok(false), |cgroup| cgroup.is_frozen())
+        let Some(saved) = &self.record.cgroup else { return Ok(false) };
+        Cgroup::open(&saved.freezer())
+            .and_then(|cgroup| cgroup.is_frozen())
+            .doing("see whether the container is paused")
     }
 
     /// Stops every process of the container in its tracks.

@@ -210,8 +210,10 @@ pub fn read<F: AsFd>(file: &F, buffer: &mut [u8]) -> Result<usize> {
 ///
 /// read(2).
 pub fn read_all(file: OwnedFd, limit: u64) -> Result<Vec<u8>> {
+    // One read for a file of known size, and a page to begin with for those of /proc, whose size is 0.
+    let size = u64::try_from(fstat(file.as_fd())?.st_size).unwrap_or(0).min(limit);
     let file = File::from(file);
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0).saturating_add(1).max(4096));
     (&file).take(limit).read_to_end(&mut bytes).map_err(refused!("read", "{}", fd(&file)))?;
     Ok(bytes)
 }
