@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use specconv::TerminalSize;
 
+use crate::compat::openat2::{Mounts, open_beneath};
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::descriptor::{Progress, Watch, poll, read, set_nonblocking, write, write_all};
-use crate::sys::file::{Mode, OFlags, ResolveFlags, fchown, fstatfs, openat2};
+use crate::sys::file::{Mode, OFlags, fstatfs};
 use crate::sys::process::{self, Child, Ended, pidfd_send_signal, reap_any, waitid_nohang};
 use crate::sys::signal::{Set, next_signal, set_mask, signalfd};
 use crate::sys::socket::{connect_unix, receive_with_fds, send_with_fds};
@@ -45,15 +46,14 @@ pub fn open_pair(root: BorrowedFd<'_>) -> Result<Pair> {
 }
 
 fn open_pair_in(root: BorrowedFd<'_>) -> Result<Pair> {
-    let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let directory = openat2(root, Path::new("dev/pts"), OFlags::PATH | OFlags::DIRECTORY, Mode::empty(), within)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let directory = open_beneath(root, Path::new("dev/pts"), flags, Mode::empty(), Mounts::Cross)?;
     if fstatfs(directory.as_fd())?.magic != DEVPTS {
         return Err(Error::new(Kind::Invalid, "/dev/pts of the container is not a devpts; mount one there"));
     }
-    // NO_XDEV: not something that was mounted on the node.
-    let within = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    // Not something that was mounted on the node.
     let flags = OFlags::RDWR | OFlags::NOCTTY;
-    let master = openat2(directory.as_fd(), Path::new("ptmx"), flags, Mode::empty(), within)?;
+    let master = open_beneath(directory.as_fd(), Path::new("ptmx"), flags, Mode::empty(), Mounts::Stay)?;
     pty::unlockpt(master.as_fd())?;
     let peer = pty::open_peer(master.as_fd())?;
     let name = pty::ptsname(master.as_fd())?;
@@ -88,31 +88,6 @@ pub fn adopt(peer: OwnedFd) -> Result<()> {
     pty::set_controlling_terminal(peer.as_fd()).doing("take the terminal over")?;
     pty::become_stdio(&peer).doing("take the terminal over")?;
     Ok(())
-}
-
-/// Gives the standard streams to the user the process will run as, so that it can reopen them by name.
-///
-/// runc does so too; the group stays. Files that cannot be given away, or not by us, stay as they are.
-pub fn give_stdio(uid: u32) -> Result<()> {
-    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    for stream in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
-        let now = crate::sys::file::fstat(stream)?;
-        // /dev/null is everybody's, and may be the host's own.
-        if now.st_uid == uid || is_null_device(now.st_rdev) {
-            continue;
-        }
-        match fchown(stream, uid, now.st_gid) {
-            Err(refused) if !matches!(refused.errno, Errno::EINVAL | Errno::EPERM | Errno::EROFS) => {
-                return Err(refused).doing("give the standard streams to the container's user");
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-fn is_null_device(device: u64) -> bool {
-    device == libc::makedev(1, 3)
 }
 
 /// Standing in the foreground for a process: signals forwarded to it, its terminal copied, its end awaited.

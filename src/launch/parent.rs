@@ -79,7 +79,7 @@ pub fn create(plan: &Plan, prepared: Prepared<'_>, observe: &mut Observer<'_>) -
 
     //  6 Lend
     if plan.script.lend {
-        lend(plan, &init, &link)?;
+        lend(plan, &init, &link, &mut undo)?;
     }
 
     //  7, 8 BuildRoot, RuntimeHooks
@@ -115,14 +115,16 @@ pub(super) fn end_on_failure(undo: &mut Undo<'_>, child: &Child) -> Result<()> {
     Ok(())
 }
 
-fn lend(plan: &Plan, init: &Child, link: &Link) -> Result<()> {
+fn lend(plan: &Plan, init: &Child, link: &Link, undo: &mut Undo<'_>) -> Result<()> {
     link.wait_for_done(Step::Enter)?;
     let user =
         plan.namespaces.user.then(|| namespaces::open_of(init.pid, specconv::NamespaceKind::User)).transpose()?;
     let lent = rootfs::lend(&plan.rootfs, user.as_ref().map(|user| user.as_fd()))?;
     if !plan.net_devices.is_empty() {
         let net = namespaces::open_of(init.pid, specconv::NamespaceKind::Network)?;
-        network::move_devices(&plan.net_devices, net.as_fd())?;
+        let moved = network::move_devices(&plan.net_devices, net.as_fd())?;
+        // The container's namespace takes virtual devices with it when it ends.
+        undo.push(move || drop(moved.give_back()));
     }
     let trees: Vec<_> = lent.iter().map(|lent| (lent.mount, lent.tree.as_fd())).collect();
     link.lend(Step::Lend, &trees)
