@@ -272,13 +272,13 @@ fn a_relative_working_directory_is_refused() {
 #[test]
 fn scheduler_and_io_priority_are_what_was_asked() {
     require!(is_root(), "root of the host");
-    let mut bundle = Bundle::sh("chrt -p 1; awk '{print $19}' /proc/1/stat; ionice -p 1");
+    let mut bundle = Bundle::sh("awk '{print $41, $19}' /proc/1/stat; ionice -p 1");
     bundle.edit(|spec| {
         spec["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 5});
         spec["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 7});
     });
     let text = bundle.output();
-    assert!(text.contains("SCHED_BATCH") && text.contains("\n5\n") && text.contains("best-effort: prio 7"), "{text}");
+    assert!(text.starts_with("3 5\n") && text.contains("best-effort: prio 7"), "{text}");
     bundle.edit(|spec| spec["process"]["scheduler"] = json!({"policy": "SCHED_FIFO", "nice": 5}));
     bundle.create().fails();
     bundle.assert_gone();
@@ -312,9 +312,10 @@ fn the_session_keyring_is_new() {
     let mut bundle = Bundle::sh("cat /proc/keys");
     bundle.edit(|spec| spec["linux"]["maskedPaths"] = json!([])).write();
     let name = format!("_ses.{}", bundle.id());
-    assert!(bundle.output().contains(&name));
+    // In this order: the kernel takes a keyring away some time after its last user.
     let outcome = bundle.call(&bundle.with_bundle(&["run", "--no-new-keyring"])).ok();
     assert!(!outcome.stdout.contains(&name), "{outcome}");
+    assert!(bundle.output().contains(&name));
 }
 
 #[test]

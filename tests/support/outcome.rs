@@ -136,7 +136,7 @@ impl Running {
 fn shown(command: &Command) -> String {
     let words: Vec<_> =
         std::iter::once(command.get_program()).chain(command.get_args()).map(|word| word.to_string_lossy()).collect();
-    let script = words.iter().position(|word| word.contains('\n')).map_or(0, |at| at + 2);
+    let script = words.iter().position(|word| word.starts_with("set -e\n")).map_or(0, |at| at + 2);
     words[script..].join(" ")
 }
 
