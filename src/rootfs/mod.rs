@@ -226,6 +226,6 @@ impl Rootfs<'_> {
         if self.plan.readonly {
             set_readonly(self.root.as_fd(), false).at(|| "root.readonly".to_owned())?;
         }
-        Ok(())
+        pivot::spread_root(self.plan, self.root.as_fd(), &self.proc).at(|| "linux.rootfsPropagation".to_owned())
     }
 }

@@ -47,9 +47,9 @@ pub(super) fn attach_root(plan: &Plan, proc: &Procfs) -> Result<OwnedFd> {
     if !is_cut_off(plan) {
         make_parent_private(&plan.path, proc)?;
     }
-    let mut copy = Detached::copy(place.as_fd(), Path::new(""), Reach::Tree, OpenTreeFlags::empty())
+    // The copy is what its source now is: private, or a slave of the host's, never a peer.
+    let copy = Detached::copy(place.as_fd(), Path::new(""), Reach::Tree, OpenTreeFlags::empty())
         .doing("copy the root filesystem's mount")?;
-    copy.change(&spread(PRIVATE)).doing("make the root filesystem's mount private")?;
     copy.attach(place.as_fd(), proc, open).doing("attach the root filesystem on itself")
 }
 
@@ -95,11 +95,18 @@ pub(super) fn enter(plan: &Plan, root: BorrowedFd<'_>, proc: &Procfs) -> Result<
             file::chroot(here)?;
         }
     }
-    let Some(asked) = plan.propagation.filter(|_| plan.entry != Entry::Chroot) else { return Ok(()) };
-    if asked.kind == PropagationKind::Private {
-        return Ok(());
+    Ok(())
+}
+
+/// Gives the finished root the propagation that was asked for. Slave and private it has since [`attach_root`], and
+/// saying so again to a whole tree would undo what single mounts asked for; of unbindable mounts nothing more could
+/// be copied, so this comes last.
+pub(super) fn spread_root(plan: &Plan, root: BorrowedFd<'_>, proc: &Procfs) -> Result<()> {
+    let late = |asked: &Propagation| matches!(asked.kind, PropagationKind::Shared | PropagationKind::Unbindable);
+    match plan.propagation.filter(late) {
+        Some(asked) if plan.entry != Entry::Chroot => set_attached(root, &spread(asked), proc),
+        _ => Ok(()),
     }
-    set_attached(root, &spread(asked), proc).doing("set the propagation of the root")
 }
 
 /// `--no-pivot` leaves the host's tree around us. A full procfs or sysfs in it could be found again by whoever
