@@ -16,6 +16,7 @@ mod report;
 mod root;
 pub mod words;
 
+use crate::container::check_preserved;
 use args::{COMMANDS, Count, Entry, Global, LATER};
 use log::{Level, Log};
 use words::{Flags, Stop, Words};
@@ -53,80 +54,142 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
-/// What every command knows.
-struct Invocation {
+/// What the words ask for.
+enum Asked {
+    /// Text for standard output.
+    Print(String),
+    /// A command with its flags, and its operands.
+    Command(Parsed, Vec<String>),
+}
+
+/// A command, with its flags as it wants them.
+enum Parsed {
+    Create(args::Create),
+    Run(args::Run),
+    Start,
+    State,
+    Kill(args::Kill),
+    Delete(args::Delete),
+    Exec(Box<args::Exec>),
+    List(args::List),
+    Ps(args::Ps),
+    Pause,
+    Resume,
+    Spec(args::Spec),
+    Features,
+}
+
+/// Who we are for the user.
+struct Program {
     /// `orlop`, or `runc` where we are called so.
-    program: &'static str,
-    global: Global,
+    name: &'static str,
+    /// As we were called.
+    called: String,
 }
 
 fn try_run(words: Vec<OsString>, sealed: crate::Result<()>, log: &mut Log) -> Result<u8, Failure> {
     let mut words = text(words)?.into_iter();
     let called = words.next().unwrap_or_default();
-    let program = if called.rsplit('/').next() == Some("runc") { "runc" } else { "orlop" };
+    let name = if called.rsplit('/').next() == Some("runc") { "runc" } else { "orlop" };
+    let program = Program { name, called };
 
     let mut flags = bare(Global::augment_args);
     let sorted = match words::sort(&flags, Flags::BeforeOperands, words) {
         Ok(sorted) => sorted,
-        Err(Stop::Help) => return help(&general_help(program, &mut flags)),
-        Err(Stop::Version) => return help(&report::version(program)),
-        Err(Stop::Misuse(why)) => return Err(misuse(&why, &general_help(program, &mut flags))),
+        Err(Stop::Help) => return print(&general_help(name, &mut flags)),
+        Err(Stop::Version) => return print(&report::version(name)),
+        Err(Stop::Misuse(why)) => return Err(misuse(&why, &general_help(name, &mut flags))),
     };
     let global: Global = parse(&mut flags, sorted.flags)?;
+    let asked = ask(&program, sorted.operands, &mut flags);
+    // The log is the first file we open: it must not take the number of a descriptor that is to be handed down.
+    let handed_down = check_preserved(asked.as_ref().map_or(0, preserved));
     let least = if global.debug { Level::Debug } else { global.log_level.unwrap_or(Level::Warning) };
     *log = Log::open(global.log.as_deref(), global.log_format, least)?;
     sealed.context("cannot seal the executable")?;
+    match asked? {
+        Asked::Print(text) => print(&text),
+        Asked::Command(parsed, operands) => {
+            handed_down?;
+            dispatch(name, &global, parsed, operands, log)
+        }
+    }
+}
 
-    let mut operands = sorted.operands.into_iter();
+/// Reads the words after the global flags. Opens nothing.
+fn ask(program: &Program, operands: Vec<String>, global: &mut Command) -> Result<Asked, Failure> {
+    let mut operands = operands.into_iter();
     let name = operands.next();
     let name = match name.as_deref() {
-        None | Some("help" | "h") => match operands.next() {
-            None => return help(&general_help(program, &mut flags)),
-            Some(topic) => {
-                let entry = known(&topic)?;
-                return help(&command_help(program, entry, &mut bare(entry.augment)));
-            }
-        },
+        None | Some("help" | "h") => {
+            let Some(topic) = operands.next() else { return Ok(Asked::Print(general_help(program.name, global))) };
+            let entry = known(&topic)?;
+            return Ok(Asked::Print(command_help(program.name, entry, &mut bare(entry.augment))));
+        }
         Some(name) => name,
     };
     let entry = known(name)?;
     let mut flags = bare(entry.augment);
-    let sorted = match words::sort(&flags, entry.flags, operands) {
+    let Words { flags: spelled, operands } = match words::sort(&flags, entry.flags, operands) {
         Ok(sorted) => sorted,
-        Err(Stop::Help) => return help(&command_help(program, entry, &mut flags)),
-        Err(Stop::Version) => return help(&report::version(program)),
-        Err(Stop::Misuse(why)) => return Err(misuse(&why, &command_help(program, entry, &mut flags))),
+        Err(Stop::Help) => return Ok(Asked::Print(command_help(program.name, entry, &mut flags))),
+        Err(Stop::Version) => return Ok(Asked::Print(report::version(program.name))),
+        Err(Stop::Misuse(why)) => return Err(misuse(&why, &command_help(program.name, entry, &mut flags))),
     };
-    if let Err(why) = counted(entry, &called, sorted.operands.len()) {
-        report::print(&format!("Incorrect Usage.\n\n{}", command_help(program, entry, &mut flags)))?;
+    if let Err(why) = counted(entry, &program.called, operands.len()) {
+        report::print(&format!("Incorrect Usage.\n\n{}", command_help(program.name, entry, &mut flags)))?;
         return Err(why.into());
     }
-    let invocation = Invocation { program, global };
-    dispatch(&invocation, entry.name, flags, sorted, log)
+    let flags = &mut flags;
+    let parsed = match entry.name {
+        "create" => Parsed::Create(parse(flags, spelled)?),
+        "run" => Parsed::Run(parse(flags, spelled)?),
+        "start" => Parsed::Start,
+        "state" => Parsed::State,
+        "kill" => Parsed::Kill(parse(flags, spelled)?),
+        "delete" => Parsed::Delete(parse(flags, spelled)?),
+        "exec" => Parsed::Exec(Box::new(parse(flags, spelled)?)),
+        "list" => Parsed::List(parse(flags, spelled)?),
+        "ps" => Parsed::Ps(parse(flags, spelled)?),
+        "pause" => Parsed::Pause,
+        "resume" => Parsed::Resume,
+        "spec" => Parsed::Spec(parse(flags, spelled)?),
+        "features" => Parsed::Features,
+        other => return Err(anyhow!("no such command: {other}").into()),
+    };
+    Ok(Asked::Command(parsed, operands))
 }
 
-fn dispatch(invocation: &Invocation, name: &str, mut flags: Command, words: Words, log: &Log) -> Result<u8, Failure> {
-    let Words { flags: spelled, operands } = words;
-    let global = &invocation.global;
-    let failed = |error: anyhow::Error| error.context(format!("{} {name} failed", invocation.program));
-    let done = match name {
-        "create" => command::create(global, parse(&mut flags, spelled)?, operands, log).map_err(failed),
-        "run" => command::run(global, parse(&mut flags, spelled)?, operands, log).map_err(failed),
-        "start" => command::start(global, &operands),
-        "state" => command::state(global, &operands),
-        "kill" => command::kill(global, &parse(&mut flags, spelled)?, &operands),
-        "delete" => command::delete(global, &parse(&mut flags, spelled)?, &operands, log),
-        "exec" => {
-            return command::exec(global, parse(&mut flags, spelled)?, operands, log)
+fn preserved(asked: &Asked) -> u32 {
+    match asked {
+        Asked::Command(Parsed::Create(create), _) => create.making.preserve_fds,
+        Asked::Command(Parsed::Run(run), _) => run.making.preserve_fds,
+        Asked::Command(Parsed::Exec(exec), _) => exec.preserve_fds,
+        _ => 0,
+    }
+}
+
+fn dispatch(program: &str, global: &Global, parsed: Parsed, operands: Vec<String>, log: &Log) -> Result<u8, Failure> {
+    let done = match parsed {
+        Parsed::Create(create) => command::create(global, create, operands, log)
+            .map_err(|error| error.context(format!("{program} create failed"))),
+        Parsed::Run(run) => {
+            command::run(global, run, operands, log).map_err(|error| error.context(format!("{program} run failed")))
+        }
+        Parsed::Start => command::start(global, &operands),
+        Parsed::State => command::state(global, &operands),
+        Parsed::Kill(kill) => command::kill(global, &kill, &operands),
+        Parsed::Delete(delete) => command::delete(global, &delete, &operands, log),
+        Parsed::Exec(exec) => {
+            return command::exec(global, *exec, operands, log)
                 .map_err(|error| Failure { error: error.context("exec failed"), code: 255 });
         }
-        "list" => command::list(global, &parse(&mut flags, spelled)?),
-        "ps" => command::ps(global, &parse(&mut flags, spelled)?, &operands),
-        "pause" => command::pause(global, &operands),
-        "resume" => command::resume(global, &operands),
-        "spec" => command::spec(&parse(&mut flags, spelled)?),
-        "features" => command::features(),
-        other => Err(anyhow!("no such command: {other}")),
+        Parsed::List(list) => command::list(global, &list),
+        Parsed::Ps(ps) => command::ps(global, &ps, &operands),
+        Parsed::Pause => command::pause(global, &operands),
+        Parsed::Resume => command::resume(global, &operands),
+        Parsed::Spec(spec) => command::spec(&spec),
+        Parsed::Features => command::features(),
     };
     Ok(done?)
 }
@@ -169,7 +232,7 @@ fn counted(entry: &Entry, called: &str, count: usize) -> anyhow::Result<()> {
     bail!("{called}: {:?} requires {limit} {number} argument(s)", entry.name)
 }
 
-fn help(text: &str) -> Result<u8, Failure> {
+fn print(text: &str) -> Result<u8, Failure> {
     report::print(text)?;
     Ok(0)
 }

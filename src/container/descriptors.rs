@@ -30,6 +30,14 @@ pub(super) fn listen_fds() -> Listen {
     }
 }
 
+/// Refuses `--preserve-fds` (and what a service manager says it hands down) where a descriptor is not open.
+///
+/// To be asked before anything else is opened: a later descriptor would get the missing number, and go into the
+/// container in its place.
+pub fn check_preserved(count: u32) -> Result<()> {
+    check_open(count.saturating_add(listen_fds().count))
+}
+
 /// Refuses to hand down what is not there: the number would come to mean one of our own descriptors.
 pub(super) fn check_open(count: u32) -> Result<()> {
     for number in (3..).take(count as usize) {

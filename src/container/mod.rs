@@ -26,6 +26,7 @@ pub mod timestamp;
 pub use crate::cgroup::Driver;
 pub use create::create;
 pub use delete::{Deletion, delete};
+pub use descriptors::check_preserved;
 pub use kill::Whom;
 pub use process::{Process, start_time};
 pub use record::{Phase, Record};
