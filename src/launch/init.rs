@@ -70,9 +70,16 @@ fn create(plan: &Plan, mut prepared: Prepared<'_>, link: &Link, step: &mut Step)
     }
     let mut root = rootfs::build(&plan.rootfs, lent)?;
 
-    *step = Step::RuntimeHooks;
     if plan.script.runtime_hooks {
         link.done(Step::BuildRoot, &[], &[])?;
+    }
+
+    // From here on processes of others are born in the container.
+    *step = Step::Limit;
+    link.wait_for_go(Step::Limit)?;
+
+    *step = Step::RuntimeHooks;
+    if plan.script.runtime_hooks {
         link.wait_for_go(Step::RuntimeHooks)?;
     }
 

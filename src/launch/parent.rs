@@ -34,15 +34,17 @@ pub fn create(plan: &Plan, prepared: Prepared<'_>, observe: &mut Observer<'_>) -
     };
     drop(theirs);
     let mut undo = Undo::default();
-    let first = born.child;
-    end_on_failure(&mut undo, &first)?;
+    end_on_failure(&mut undo, &born.child)?;
 
     //  2 Place
-    if let Some(cgroup) = cgroup
-        && !born.placed
-    {
-        cgroup.attach(nix::unistd::Pid::from_raw(first.pid))?;
+    let place = |born: &spawn::Born| match cgroup {
+        Some(cgroup) if !born.placed => cgroup.attach(nix::unistd::Pid::from_raw(born.child.pid)),
+        _ => Ok(()),
+    };
+    if plan.script.place_first {
+        place(&born)?;
     }
+    let first = &born.child;
     limits::set_oom_score_adj(first.pid, &plan.program.limits)?;
     limits::reset_affinity(first.pid, &plan.program.limits);
     if usher.is_some() {
@@ -61,28 +63,34 @@ pub fn create(plan: &Plan, prepared: Prepared<'_>, observe: &mut Observer<'_>) -
     }
 
     //  4 Enter
-    let init = match usher {
-        None => first,
+    let ushered = match usher {
+        None => None,
         Some(_) => {
             let init = spawn::from_usher(&link)?;
             end_on_failure(&mut undo, &init)?;
             process::waitid(first.pidfd.as_fd()).doing("wait for the usher's end")?;
-            init
+            Some(init)
         }
     };
+    observe(Milestone::Born(ushered.as_ref().unwrap_or(first)))?;
 
-    //  5 Limit
-    observe(Milestone::Born(&init))?;
+    //  5 Lend
+    let init = ushered.as_ref().unwrap_or(first);
+    if plan.script.lend {
+        lend(plan, init, &link, &mut undo)?;
+    }
+
+    //  6, 7 BuildRoot, Limit
+    if !plan.script.place_first {
+        place(&born)?;
+    }
     if let (Some(cgroup), Some(limits)) = (cgroup, &plan.cgroup) {
         cgroup.apply(limits)?;
     }
+    link.go(Step::Limit)?;
+    let init = ushered.unwrap_or(born.child);
 
-    //  6 Lend
-    if plan.script.lend {
-        lend(plan, &init, &link, &mut undo)?;
-    }
-
-    //  7, 8 BuildRoot, RuntimeHooks
+    //  8 RuntimeHooks
     if plan.script.runtime_hooks {
         link.wait_for_done(Step::BuildRoot)?;
         observe(Milestone::HooksBegin)?;
