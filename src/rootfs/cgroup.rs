@@ -10,7 +10,7 @@ use super::target::{self, Guest, Links, Missing, Target};
 use super::{CgroupView, Hierarchy, mask};
 use crate::compat::mount_api::{Detached, Reach, Recipe};
 use crate::compat::mount_setattr::{self, Change, attribute};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::sys::Errno;
 use crate::sys::file::{self, CWD, Mode, OFlags};
 use crate::sys::mount::{MountAttr, OpenTreeFlags};
@@ -22,6 +22,9 @@ pub(super) fn mount(site: Site<'_>, mount: &Mount, fs: &Filesystem) -> Result<Ow
         target::resolve(site.root, &mount.destination, Links::Follow, missing).doing("find the destination")?;
     target::judge(&target.path, Guest::Other)?;
     match &site.plan.cgroup {
+        CgroupView::V1 { .. } if !fs.data.is_empty() => {
+            Err(Error::unsupported("options", "the filesystems of cgroup v1 take no options of their own here"))
+        }
         CgroupView::V1 { hierarchies, namespace } => hierarchies_at(site, mount, &target, hierarchies, *namespace),
         CgroupView::V2 { path, .. } => unified_at(site, mount, fs, &target, Some(path)),
         CgroupView::None => unified_at(site, mount, fs, &target, None),

@@ -16,6 +16,12 @@ const SAFE: u64 = attribute::NOSUID | attribute::NODEV | attribute::NOEXEC;
 
 /// Runs `body` in new namespaces (flags of unshare(1)), by running the test `name` again in them.
 fn inside(flags: &str, name: &str, body: impl FnOnce()) {
+    inside_after("true", flags, name, body);
+}
+
+/// As [`inside`], after the shell command `prelude` has run in a mount namespace around them; it knows the test's
+/// folder as `$ORLOP_INSIDE`.
+fn inside_after(prelude: &str, flags: &str, name: &str, body: impl FnOnce()) {
     if std::env::var_os("ORLOP_INSIDE").is_some() {
         return body();
     }
@@ -25,14 +31,13 @@ fn inside(flags: &str, name: &str, body: impl FnOnce()) {
     }
     let folder = std::env::temp_dir().join(format!("orlop-rootfs-{name}-{}", std::process::id()));
     fs::create_dir(&folder).unwrap();
-    let done = Command::new("unshare")
-        .args(flags.split(' '))
-        .arg("--")
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", &format!("rootfs::tests::{name}"), "--nocapture", "--test-threads=1"])
-        .env("ORLOP_INSIDE", &folder)
-        .output()
-        .unwrap();
+    let exe = std::env::current_exe().unwrap();
+    let script = format!(
+        "{prelude} && exec unshare {flags} -- {} --exact rootfs::tests::{name} --nocapture --test-threads=1",
+        exe.display()
+    );
+    let done =
+        Command::new("unshare").args(["-m", "--", "sh", "-c", &script]).env("ORLOP_INSIDE", &folder).output().unwrap();
     fs::remove_dir_all(&folder).unwrap();
     let told = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success() && told.contains("1 passed"), "{told}");
@@ -688,6 +693,98 @@ fn sysfs_of_the_host_is_bound_readonly() {
         for (point, options, ..) in table().into_iter().filter(|line| line.0.starts_with("/sys")) {
             assert!(options.starts_with("ro"), "{point} {options}");
         }
+    });
+}
+
+#[test]
+fn locked_options_are_kept_or_refused() {
+    let prelude = "mkdir $ORLOP_INSIDE/locked && mount -t tmpfs -o ro,nosuid tmpfs $ORLOP_INSIDE/locked";
+    inside_after(prelude, "-m -n -i -u -p -f -U -r", "locked_options_are_kept_or_refused", || {
+        let bundle = Bundle::new("bundle");
+        let clearing =
+            |clear| Mount { attributes: Attributes { set: attribute::NOEXEC, clear }, ..bind("../locked", "/l", 0) };
+        let of = |mount| {
+            let mut plan = bundle.with([filesystem("proc", "/proc", "", SAFE), mount]);
+            (plan.user_namespace, plan.privileged) = (true, false);
+            plan
+        };
+        let told = build(&of(clearing(attribute::NOSUID)), Vec::new()).unwrap_err().to_string();
+        assert!(told.contains("locked in this user namespace") && told.contains("mounts[1] (/l)"), "{told}");
+        go(&of(clearing(RO))).unwrap();
+        assert_eq!(options_of("/l"), "ro,nosuid,noexec,relatime", "rw is not meant, and the rest is kept");
+    });
+}
+
+#[test]
+fn a_container_without_a_mount_namespace() {
+    // Even there it runs inside one, which it must not touch.
+    inside("-m -p -f --propagation shared", "a_container_without_a_mount_namespace", || {
+        let bundle = Bundle::new("chroot");
+        let mut plan = bundle.plan();
+        plan.entry = Entry::Chroot;
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mut root = build(&plan, Vec::new()).unwrap();
+        assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), table);
+        root.enter().unwrap();
+        root.seal().unwrap();
+        assert!(is_device("/dev/null", 1, 3) && !Path::new("/proc").exists());
+    });
+}
+
+#[test]
+fn a_bound_dev_is_left_alone() {
+    inside(ALL, "a_bound_dev_is_left_alone", || {
+        let bundle = Bundle::new("bound");
+        let node = |path: &str, minor| specconv::Device {
+            index: 0,
+            path: path.into(),
+            kind: specconv::DeviceKind::Char,
+            major: 1,
+            minor,
+            mode: 0o640,
+            uid: 7,
+            gid: 8,
+        };
+        let before = fs::metadata("/dev/full").unwrap().ctime_nsec();
+        let mut plan = bundle.with([bind("/dev", "/dev", 0)]);
+        plan.devices = vec![node("/dev/missing", 7)];
+        let told = build(&plan, Vec::new()).unwrap_err().to_string();
+        assert!(told.contains("linux.devices[0] (/dev/missing)"), "{told}");
+        assert!(!Path::new("/dev/missing").exists());
+        plan.devices = vec![node("/dev/full", 7), node("/srv/own", 7)];
+        go(&plan).unwrap();
+        let own = fs::metadata("/srv/own").unwrap();
+        assert_eq!((own.uid(), own.gid(), own.mode() & 0o7777), (7, 8, 0o640));
+        assert_eq!(fs::metadata("/dev/full").unwrap().ctime_nsec(), before, "the host's node is not ours to change");
+    });
+}
+
+#[test]
+fn t04_a_storm_of_exchanges() {
+    inside(ALL, "t04_a_storm_of_exchanges", || {
+        let bundle = Bundle::new("t04");
+        let volume = bundle.folder.join("volume");
+        fs::create_dir_all(volume.join("dir")).unwrap();
+        symlink(bundle.outside(), volume.join("link")).unwrap();
+        let (one, other) = (volume.join("dir"), volume.join("link"));
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let flags = rustix::fs::RenameFlags::EXCHANGE;
+                    rustix::fs::renameat_with(file::CWD, &one, file::CWD, &other, flags).unwrap();
+                }
+            });
+            for _ in 0..50 {
+                let plan = bundle.with([bind("volume", "/a", 0), filesystem("tmpfs", "/a/dir/x/y", "", 0)]);
+                // Either way it must be inside; an error is as good.
+                let _ = build(&plan, Vec::new());
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        bundle.assert_untouched();
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!table.contains(&format!(" {}", bundle.outside())), "{table}");
     });
 }
 
