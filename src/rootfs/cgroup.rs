@@ -102,7 +102,7 @@ fn hierarchy_at(
     file::mkdirat(folder.as_fd(), name, Mode::from_raw_mode(0o755))?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
     let fd = file::openat(folder.as_fd(), name, flags, Mode::empty())?;
-    let place = Target { fd, path: target.path.join(name) };
+    let place = Target::known(fd, target.path.join(name));
     let attributes = fresh_attributes(mount);
     if namespace {
         let options = hierarchy.options.iter().map(|option| match option.split_once('=') {

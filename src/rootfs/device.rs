@@ -147,7 +147,7 @@ fn bind(site: Site<'_>, parent: &Target, name: &Path, node: &Node<'_>) -> Result
         examine(&file::fstat(fd)?, node)?;
     }
     let at = file_at(parent.fd.as_fd(), name)?;
-    let target = Target { fd: at, path: parent.path.join(name) };
+    let target = Target::known(at, parent.path.join(name));
     site.attach(host, &target).map(drop)
 }
 

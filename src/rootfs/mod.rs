@@ -205,7 +205,7 @@ impl Rootfs<'_> {
             let dev = OFlags::PATH | OFlags::DIRECTORY;
             let dev = open_beneath(self.root.as_fd(), Path::new("dev"), dev, Mode::empty(), Mounts::Cross)?;
             let fd = device::file_at(dev.as_fd(), Path::new("console"))?;
-            let at = target::Target { fd, path: PathBuf::from("dev/console") };
+            let at = target::Target::known(fd, PathBuf::from("dev/console"));
             let copy = Detached::copy(peer, Path::new(""), Reach::One, OpenTreeFlags::empty())?;
             self.site().attach(copy, &at).map(drop)
         };

@@ -240,7 +240,7 @@ fn filesystem_at(
     };
     let wanted = fresh_attributes(mount);
     let (attributes, late) = deferred(&target, fs, mount, wanted);
-    let mode = match inherits_mode(fs) {
+    let mode = match inherits_mode(fs) && !target.made {
         true => Some(format!("{:o}", file::fstat(target.fd.as_fd())?.st_mode & 0o7777)),
         false => None,
     };
@@ -292,7 +292,8 @@ fn deferred(target: &Target, fs: &Filesystem, mount: &Mount, wanted: u64) -> (u6
     }
 }
 
-/// A tmpfs without a mode takes that of the directory it covers.
+/// A tmpfs without a mode takes that of the directory it covers. (Where nothing was, it keeps its own 1777: a
+/// directory made for it alone has no mode of its own to pass on.)
 fn inherits_mode(fs: &Filesystem) -> bool {
     fs.fstype == "tmpfs" && !fs.data.iter().any(|option| option.key == "mode")
 }

@@ -43,7 +43,7 @@ pub(super) fn borrow_host(site: Site<'_>, mount: &Mount, target: &Target) -> Res
     );
     let place = match place {
         Err(refused) if refused.errno == Errno::ENOENT => return Ok(attached),
-        other => Target { fd: other?, path: target.path.join("fs/cgroup") },
+        other => Target::known(other?, target.path.join("fs/cgroup")),
     };
     let own = match &site.plan.cgroup {
         CgroupView::V2 { path, .. } => Detached::copy(CWD, path, Reach::Tree, OpenTreeFlags::empty()).ok(),

@@ -29,9 +29,16 @@ pub(super) struct Target {
     pub fd: OwnedFd,
     /// Where it is, beneath the root: no link, no `.`, no `..`, no leading `/`.
     pub path: PathBuf,
+    /// Whether nothing was there, and we made it.
+    pub made: bool,
 }
 
 impl Target {
+    /// A place that was found as it is.
+    pub fn known(fd: OwnedFd, path: PathBuf) -> Self {
+        Target { fd, path, made: false }
+    }
+
     /// Opens the same place again, which is what has meanwhile been mounted on it.
     pub fn again(&self, root: BorrowedFd<'_>) -> Result<OwnedFd> {
         Ok(open_beneath(root, &self.path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty(), Mounts::Cross)?)
@@ -90,12 +97,12 @@ pub(super) fn resolve(
         Links::Refuse => OFlags::PATH | OFlags::DIRECTORY,
     };
     match try_beneath(root, &path, flags, Mode::empty(), Mounts::Cross) {
-        Ok(fd) => Ok(Target { fd, path }),
+        Ok(fd) => Ok(Target::known(fd, path)),
         // No link stood before the missing name, or the answer had been ELOOP.
         Err(Errno::ENOENT) => match missing()? {
             Missing::Refuse => Err(refusal(&path, Errno::ENOENT)),
             Missing::Directory => match make_last(root, &path) {
-                Some(fd) => Ok(Target { fd, path }),
+                Some(fd) => Ok(Target { fd, path, made: true }),
                 None => Walk::from(root, &path, links).run(&missing),
             },
             Missing::File => Walk::from(root, &path, links).run(&missing),
@@ -138,11 +145,13 @@ struct Walk<'a> {
     /// What is still to come, the next one last.
     names: Vec<OsString>,
     followed: u32,
+    /// Whether the last component was made by us.
+    made: bool,
 }
 
 impl<'a> Walk<'a> {
     fn from(root: BorrowedFd<'a>, path: &Path, links: Links) -> Self {
-        let mut walk = Walk { root, links, passed: Vec::new(), names: Vec::new(), followed: 0 };
+        let mut walk = Walk { root, links, passed: Vec::new(), names: Vec::new(), followed: 0, made: false };
         walk.prepend(path);
         walk
     }
@@ -170,7 +179,8 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let last = self.names.is_empty();
-            let fd = self.open_or_make(&name, last, missing)?;
+            let (fd, made) = self.open_or_make(&name, last, missing)?;
+            self.made = made;
             let kind = FileType::from_raw_mode(file::fstat(fd.as_fd())?.st_mode);
             match kind {
                 FileType::Symlink if !(last && self.links == Links::KeepLast) => self.follow(fd, &name)?,
@@ -184,16 +194,16 @@ impl<'a> Walk<'a> {
             Some((fd, _)) => fd,
             None => file::openat(self.root, Path::new("."), OFlags::PATH, Mode::empty())?,
         };
-        Ok(Target { fd, path })
+        Ok(Target { fd, path, made: self.made })
     }
 
-    fn open_or_make(&self, name: &OsStr, last: bool, missing: &dyn Fn() -> Result<Missing>) -> Result<OwnedFd> {
+    fn open_or_make(&self, name: &OsStr, last: bool, missing: &dyn Fn() -> Result<Missing>) -> Result<(OwnedFd, bool)> {
         let (here, path) = (self.here(), Path::new(name));
         let open = || file::try_openat(here, path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty());
         let opened = |answer: std::result::Result<OwnedFd, Errno>| answer.map_err(|errno| self.refuse(name, errno));
         match open() {
             Err(Errno::ENOENT) => {}
-            other => return opened(other),
+            other => return Ok((opened(other)?, false)),
         }
         let what = if last { missing()? } else { missing().map(|what| what.on_the_way())? };
         let made = match what {
@@ -209,7 +219,7 @@ impl<'a> Walk<'a> {
             Err(refused) if refused.errno != Errno::EEXIST => {
                 Err(refused).doing_with(|| format!("make {:?}", self.path().join(name)))
             }
-            _ => opened(open()),
+            _ => Ok((opened(open())?, true)),
         }
     }
 
