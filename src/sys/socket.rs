@@ -2,7 +2,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -30,9 +30,21 @@ pub fn connect_unix(path: &Path) -> Result<OwnedFd> {
     connect(path, SocketType::STREAM)
 }
 
-/// A datagram socket connected to the socket at `path`; else as [`connect_unix`].
+/// A datagram socket connected to the socket at `path`, or to an abstract one (`@name`); else as [`connect_unix`].
 pub fn connect_unix_datagram(path: &Path) -> Result<OwnedFd> {
     connect(path, SocketType::DGRAM)
+}
+
+/// A datagram socket bound to a new name in `directory`: socket(2), bind(2), unix(7).
+///
+/// The directory goes by its descriptor in `/proc/self/fd`: for the host's side only.
+pub fn bind_unix_datagram(directory: BorrowedFd<'_>, name: &Path) -> Result<OwnedFd> {
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+        .map_err(refused!("socket", "AF_UNIX, SOCK_DGRAM"))?;
+    let failed = refused!("bind", "{}, {name:?}", fd(&directory));
+    let path = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
+    SocketAddrUnix::new(path).and_then(|address| rustix::net::bind(&socket, &address)).map_err(failed)?;
+    Ok(socket)
 }
 
 fn connect(path: &Path, kind: SocketType) -> Result<OwnedFd> {
@@ -49,6 +61,9 @@ fn with_address(
     action: impl FnOnce(&SocketAddrUnix) -> rustix::io::Result<()>,
 ) -> Result<()> {
     let failed = |errno: rustix::io::Errno| Refused::new(call, format_args!("{path:?}"), errno);
+    if let Some(name) = path.as_os_str().as_bytes().strip_prefix(b"@") {
+        return SocketAddrUnix::new_abstract_name(name).and_then(|address| action(&address)).map_err(failed);
+    }
     if let Ok(address) = SocketAddrUnix::new(path) {
         return action(&address).map_err(failed);
     }
@@ -58,7 +73,6 @@ fn with_address(
     use rustix::fs::{Mode, OFlags};
     let directory = rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(failed)?;
-    use std::os::fd::AsRawFd;
     let mut short = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
     short.extend_from_slice(name.as_bytes());
     let address = SocketAddrUnix::new(short.as_slice()).map_err(failed)?;
