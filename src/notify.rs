@@ -7,7 +7,6 @@
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -59,7 +58,11 @@ pub fn show_in(config: &mut Config, state_folder: &Path) {
 
 /// Makes the directory that [`show_in`] shows.
 pub fn make_directory(state_folder: BorrowedFd<'_>) -> Result<()> {
-    mkdirat(state_folder, Path::new(DIRECTORY), Mode::from_raw_mode(0o755)).doing("make the notify directory")
+    let (name, mode) = (Path::new(DIRECTORY), Mode::from_raw_mode(0o755));
+    // Again without the umask: the program may be anybody.
+    mkdirat(state_folder, name, mode)
+        .and_then(|()| fchmodat(state_folder, name, mode))
+        .doing("make the notify directory")
 }
 
 /// Listens inside, and tells outside.

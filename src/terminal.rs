@@ -90,9 +90,19 @@ pub fn adopt(peer: OwnedFd) -> Result<()> {
     Ok(())
 }
 
+/// Something else to be served while we wait in the foreground.
+pub trait Guest: std::fmt::Debug {
+    /// Readable when there is something to do.
+    fn fd(&self) -> BorrowedFd<'_>;
+
+    /// Does it for this process; `true` when there will be nothing more to do.
+    fn serve(&mut self, child: &Child) -> bool;
+}
+
 /// Standing in the foreground for a process: signals forwarded to it, its terminal copied, its end awaited.
 #[derive(Debug)]
 pub struct Foreground {
+    guest: Option<Box<dyn Guest>>,
     signals: OwnedFd,
     mask_before: Set,
     screen: Option<Screen<'static>>,
@@ -121,7 +131,7 @@ impl Foreground {
     /// none is lost; a program executed by us gets a clean mask ([`crate::signal::reset_all`]).
     pub fn begin() -> Result<Self> {
         let signals = signalfd(FORWARDED).doing("collect signals")?;
-        Ok(Foreground { signals, mask_before: set_mask(FORWARDED), screen: None, reaps: false })
+        Ok(Foreground { signals, mask_before: set_mask(FORWARDED), screen: None, reaps: false, guest: None })
     }
 
     /// Makes us the parent of the process's orphans, and reaps whatever child of ours ends.
@@ -131,6 +141,11 @@ impl Foreground {
         process::set_child_subreaper()?;
         self.reaps = true;
         Ok(())
+    }
+
+    /// Serves a guest as well.
+    pub fn invite(&mut self, guest: impl Guest + 'static) {
+        self.guest = Some(Box::new(guest));
     }
 
     /// Connects our own terminal, now in raw mode, with the process's.
@@ -154,9 +169,14 @@ impl Foreground {
         loop {
             let (input, output, room) =
                 self.screen.as_ref().map_or((Watch::Nothing, Watch::Nothing, Watch::Nothing), Screen::watches);
-            let watches = [Watch::Read(self.signals.as_fd()), Watch::Read(child.pidfd.as_fd()), input, output, room];
+            let guest = self.guest.as_ref().map_or(Watch::Nothing, |guest| Watch::Read(guest.fd()));
+            let (signals, end) = (Watch::Read(self.signals.as_fd()), Watch::Read(child.pidfd.as_fd()));
+            let watches = [signals, end, input, output, room, guest];
             let pause = self.screen.as_ref().and_then(|screen| screen.hung_up.then_some(REOPENED));
-            let [signal, ended, input, output, room] = poll(&watches, pause)?;
+            let [signal, ended, input, output, room, guest] = poll(&watches, pause)?;
+            if guest && self.guest.as_mut().is_none_or(|guest| guest.serve(child)) {
+                self.guest = None;
+            }
             if let Some(screen) = &mut self.screen {
                 screen.copy(input, output, room)?;
             }

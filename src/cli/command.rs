@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -14,9 +15,11 @@ use crate::cgroup::{self, Layout};
 use crate::container::{
     self, Container, Created, Deletion, Driver, ExecArguments, ExecProcess, ExecRequest, Request, Whom, store,
 };
+use crate::notify::Relay;
 use crate::sys::Errno;
 use crate::sys::pattern::Pattern;
-use crate::terminal::Foreground;
+use crate::sys::process::Child;
+use crate::terminal::{Foreground, Guest};
 use crate::{Kind, signal};
 
 type Done = anyhow::Result<u8>;
@@ -40,9 +43,18 @@ pub(super) fn run(global: &Global, run: Run, operands: Vec<String>, log: &Log) -
     if let (Some(foreground), Some(master)) = (&mut foreground, created.foreground) {
         foreground.attach(master)?;
     }
-    let ended = created.container.start().and_then(|()| match foreground {
-        None => Ok(None),
-        Some(foreground) => foreground.wait(created.init.child()).map(Some),
+    let ended = created.container.readiness().and_then(|readiness| {
+        created.container.start()?;
+        match (foreground, readiness) {
+            (None, None) => Ok(None),
+            (None, Some(relay)) => created.container.wait_until_ready(&relay).map(|()| None),
+            (Some(mut foreground), readiness) => {
+                if let Some(relay) = readiness {
+                    foreground.invite(Readiness(relay));
+                }
+                foreground.wait(created.init.child()).map(Some)
+            }
+        }
     });
     let leave = run.keep && ended.is_ok();
     if !(leave || matches!(ended, Ok(None))) {
@@ -56,8 +68,28 @@ pub(super) fn run(global: &Global, run: Run, operands: Vec<String>, log: &Log) -
 }
 
 pub(super) fn start(global: &Global, operands: &[String]) -> Done {
-    load(global, operands)?.start()?;
+    let mut container = load(global, operands)?;
+    let readiness = container.readiness()?;
+    container.start()?;
+    if let Some(relay) = readiness {
+        container.wait_until_ready(&relay)?;
+    }
     Ok(0)
+}
+
+/// The service manager told while we stand in the foreground.
+#[derive(Debug)]
+struct Readiness(Relay);
+
+impl Guest for Readiness {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.0.fd()
+    }
+
+    fn serve(&mut self, child: &Child) -> bool {
+        // A service manager that cannot be told is no reason to leave the container alone.
+        self.0.relay(child.pid).unwrap_or(true)
+    }
 }
 
 pub(super) fn state(global: &Global, operands: &[String]) -> Done {

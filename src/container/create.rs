@@ -14,6 +14,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
 use crate::launch::{self, HookOutput, Launched, Milestone, Prepared};
 use crate::namespaces;
+use crate::notify;
 use crate::plan::{self, Facts, Plan, ProgramPlan, Wishes};
 use crate::sys::file::OFlags;
 use crate::sys::process::Child;
@@ -30,7 +31,11 @@ pub fn create(request: &Request) -> Result<Created> {
         .map_err(refused!("realpath", "{:?}", request.bundle))
         .doing("find the bundle")?;
     let text = read_config(&bundle, &request.config)?;
-    let converted = specconv::convert(&text)?;
+    let mut converted = specconv::convert(&text)?;
+    let notifies = notify::requested().is_some();
+    if notifies {
+        notify::show_in(&mut converted.config, &request.root.join(&request.id));
+    }
     let mut warnings: Vec<String> = converted.warnings.iter().map(ToString::to_string).collect();
     let terminal = converted.config.process.as_ref().is_some_and(|process| process.terminal.is_some());
     check_terminal(terminal, request.detach, request.console_socket.is_some())?;
@@ -62,6 +67,9 @@ pub fn create(request: &Request) -> Result<Created> {
     let (foreground, console) = console(&plan.program, request.console_socket.as_deref())?;
     let pidfd_receiver = request.pidfd_socket.as_deref().map(terminal::connect).transpose()?;
     let mut making = Making::begin(request, &plan, &text, record(&plan, &host, &wishes, rootfs))?;
+    if notifies {
+        making.make_notify_directory()?;
+    }
     let cgroup = plan.cgroup.as_ref().map(cgroup::make).transpose()?;
     let prepared = making.prepare(&plan, cgroup.as_ref(), console)?;
     let launched = making.launch(&plan, prepared, request.pid_file.as_deref())?;
@@ -170,6 +178,10 @@ impl Making {
             container.record.cgroup.as_ref().map(|saved| saved.paths.clone()).unwrap_or_default();
         container.dir.write_record(&container.record)?;
         Ok(making)
+    }
+
+    fn make_notify_directory(&self) -> Result<()> {
+        notify::make_directory(self.container.as_ref().ok_or_else(already_done)?.dir.dirfd())
     }
 
     /// Opens on the host what init will need.

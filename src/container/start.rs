@@ -5,6 +5,7 @@ use super::{Container, PATIENCE, Status};
 use crate::error::Result;
 use crate::hooks::{self, HookKind};
 use crate::launch::gate;
+use crate::notify::{self, Relay};
 use crate::sys::Errno;
 use crate::sys::file::OFlags;
 use crate::{Error, Kind};
@@ -33,6 +34,23 @@ impl Container {
             init.signal(libc::SIGKILL)?;
         }
         Err(error)
+    }
+
+    /// Listens for the program's word that it is ready, if the caller has a service manager to tell it
+    /// (`NOTIFY_SOCKET`) and had it when the container was created. To be called before [`Container::start`].
+    pub fn readiness(&self) -> Result<Option<Relay>> {
+        match notify::requested() {
+            Some(manager) => Relay::listen(self.dir.dirfd(), &manager),
+            None => Ok(None),
+        }
+    }
+
+    /// Waits until the program says it is ready, or ends, and tells the service manager.
+    pub fn wait_until_ready(&self, relay: &Relay) -> Result<()> {
+        match self.init()? {
+            Some(init) => relay.serve(init.pid(), init.pidfd()),
+            None => Ok(()),
+        }
     }
 
     fn open_gate(&self) -> Result<()> {
