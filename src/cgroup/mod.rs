@@ -13,6 +13,7 @@ mod devices;
 mod filter;
 mod freeze;
 mod group;
+mod inner;
 pub mod layout;
 mod make;
 pub mod place;

@@ -29,9 +29,6 @@ impl Container {
             }
             _ => {}
         }
-        if !request.cgroup.is_empty() {
-            return Err(Error::unsupported("--cgroup", "not supported yet by this version of orlop"));
-        }
         let config = specconv::convert(&self.dir.config()?)?.config;
         let (program, mut warnings) = program(&config, &request.process)?;
         super::create::check_terminal(program.terminal.is_some(), request.detach, request.console_socket.is_some())?;
@@ -52,7 +49,7 @@ impl Container {
         let Some(init) = self.init()? else { return Err(wrong("cannot exec in a stopped container")) };
         let (foreground, console) = console(&plan.program, request.console_socket.as_deref())?;
         let receiver = request.pidfd_socket.as_deref().map(terminal::connect).transpose()?;
-        let cgroup = self.record.cgroup.as_ref().map(Cgroup::open).transpose()?;
+        let cgroup = self.cgroup_of_exec(&request.cgroup)?;
         let root = if plan.mount_namespace { None } else { Some(open_directory(&self.record.rootfs)?) };
         let prepared = Prepared { init: init.pidfd(), cgroup: cgroup.as_ref(), root, console };
         let mut pid_file = None;
@@ -69,6 +66,27 @@ impl Container {
         warnings.extend(launched.warnings);
         let foreground = foreground.map(|socket| terminal::receive(socket.as_fd())).transpose()?;
         Ok(Execed { process: Process::new(launched.init.pid, launched.init.pidfd), foreground, warnings })
+    }
+}
+
+impl Container {
+    /// The cgroup that a second process joins: the container's, or the one below it that was asked for.
+    fn cgroup_of_exec(&self, asked: &[String]) -> Result<Option<Cgroup>> {
+        let Some(saved) = &self.record.cgroup else {
+            return match asked.is_empty() {
+                true => Ok(None),
+                false => Err(Error::new(Kind::Invalid, "--cgroup: the container has no cgroup of its own")),
+            };
+        };
+        if asked.is_empty() {
+            return Cgroup::open(saved).map(Some);
+        }
+        let inner = saved.inner(asked)?;
+        // To a handle, a directory that is gone only means that the container has stopped.
+        match inner.paths.values().find(|path| !path.is_dir()) {
+            Some(gone) => Err(Error::new(Kind::Invalid, format!("--cgroup: there is no cgroup {}", gone.display()))),
+            None => Cgroup::open(&inner).map(Some),
+        }
     }
 }
 
