@@ -3,15 +3,20 @@
 //! ```text
 //!   step      parent                                        child
 //!   ------------------------------------------------------------------------------------------------------
-//!    1 Spawn  joins the pid namespace for its child; clone  ->  non-dumpable, with a death signal until Exec
+//!    1 Spawn  clone                                         ->  usher: non-dumpable, with a death signal until Exec
 //!    2 Place  attaches the pid where the clone did not;         waits
 //!             OOM score, affinity
-//!    4 Enter                                                    closes what is the host's; joins all of init's
-//!                                                               namespaces at once; session, keyring; terminal
+//!    4 Enter                                                    usher: closes what is the host's; joins all of
+//!                                                               init's namespaces at once; bears the child, ends;
+//!                                                               child: session, keyring; terminal
 //!   13 Become                                                   as init
 //!   14 Ready  rlimits; pid file                             <-  executable found
 //!   16 Exec   hears the link's end: it was executed         <-  execve
 //! ```
+//!
+//! A pid namespace is felt by children alone, so that who is born in it has the container's root, no descriptor of
+//! the host's and nothing else to look at: whoever watches /proc in the container, with CAP_SYS_PTRACE even, never
+//! sees a process that is still half on the host. A container without a pid namespace of its own needs no usher.
 //!
 //! All of init's care is repeated here but for the root filesystem: what `exec` left out has been a CVE each time
 //! (CVE-2022-29162, CVE-2016-9962).
@@ -53,10 +58,6 @@ pub fn exec(plan: &ExecPlan, prepared: Prepared<'_>, ready: &mut dyn FnMut(&Chil
     }
 
     //  1 Spawn
-    let pid_flag = namespaces::flag(specconv::NamespaceKind::Pid);
-    if plan.parent_joins_pid {
-        namespace::setns(prepared.init, pid_flag).doing("join the container's pid namespace")?;
-    }
     let limits = &plan.program.limits;
     limits::set_initial_affinity(sys::sched::SELF, limits)?;
     let Some(born) = spawn::bear(0, prepared.cgroup.and_then(Cgroup::fd))? else {
@@ -104,9 +105,9 @@ pub fn exec(plan: &ExecPlan, prepared: Prepared<'_>, ready: &mut dyn FnMut(&Chil
 }
 
 impl ExecPlan {
-    /// Whether the child has to join the pid namespace itself, and so bear the one who lives in it.
+    /// Whether there is a pid namespace to join, which only a child of who joins it lives in.
     fn needs_usher(&self) -> bool {
-        self.join & namespaces::flag(specconv::NamespaceKind::Pid) != 0 && !self.parent_joins_pid
+        self.join & namespaces::flag(specconv::NamespaceKind::Pid) != 0
     }
 }
 
@@ -167,12 +168,8 @@ fn let_go_of_the_host(plan: &ProgramPlan, prepared: &Prepared<'_>, link: &Link) 
 }
 
 fn join(plan: &ExecPlan, prepared: &Prepared<'_>) -> Result<()> {
-    let mut flags = plan.join;
-    if plan.parent_joins_pid {
-        flags &= !namespaces::flag(specconv::NamespaceKind::Pid);
-    }
-    if flags != 0 {
-        namespace::setns(prepared.init, flags).doing("join the container's namespaces")?;
+    if plan.join != 0 {
+        namespace::setns(prepared.init, plan.join).doing("join the container's namespaces")?;
     }
     if plan.program.user_namespace {
         namespaces::become_root()?;

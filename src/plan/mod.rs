@@ -380,9 +380,6 @@ pub struct ExecPlan {
     pub join: u64,
     /// Whether the container has a mount namespace; without one its root is a directory to change to.
     pub mount_namespace: bool,
-    /// Whether the runtime joins the pid namespace for its child, which takes root's rights over both; without
-    /// them the child joins, and bears another one.
-    pub parent_joins_pid: bool,
     /// Whether the runtime hides (non-dumpable) before it clones.
     pub hide_early: bool,
 }
@@ -410,7 +407,6 @@ pub fn plan_exec(config: &Config, process: Process, host: &Host, wishes: &Wishes
     Ok(ExecPlan {
         join,
         mount_namespace: kinds.contains(&NamespaceKind::Mount),
-        parent_joins_pid: host.is_root() && kinds.contains(&NamespaceKind::Pid),
         hide_early: host.is_root(),
         program: ProgramPlan {
             identity: identity_plan(
