@@ -83,7 +83,7 @@ impl Cgroup {
                 } else {
                     list.writes_from(&directory.read("devices.list").at(|| devices::FIELD.to_owned())?)
                 };
-                self.write_rows(writes.iter())
+                filter::explained_v1(self.write_rows(writes.iter()))
             }),
             Devices::V2(program) => {
                 let directory = self.directories.iter().find(|directory| directory.is_v2());

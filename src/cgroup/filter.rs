@@ -64,6 +64,21 @@ fn explained(done: sys::Result<()>, doing: &'static str) -> Result<()> {
         .at(|| FIELD.to_owned())
 }
 
+/// The same for the lines of v1, which also meet EPERM where the cgroup above allows less than is asked for.
+pub fn explained_v1(done: Result<()>) -> Result<()> {
+    match done {
+        Err(error) if error.errno() == Some(Errno::EPERM) => {
+            let hint = if bpf::missing_rights().is_empty() {
+                "the cgroup above may not allow the device, or the right holds only in a user namespace"
+            } else {
+                "this process lacks it"
+            };
+            Err(error).doing(format!("device rules of cgroup v1 need CAP_SYS_ADMIN: {hint}"))
+        }
+        done => done,
+    }
+}
+
 /// Whether the refusal is one for want of rights.
 pub fn is_forbidden(error: &Error) -> bool {
     error.kind() == Kind::Other && matches!(error.errno(), Some(Errno::EPERM | Errno::EACCES))

@@ -45,6 +45,30 @@ pub(super) struct Directory {
     pub fresh: bool,
 }
 
+/// The doors of a cgroup's hierarchies of v1, held open (close-on-exec).
+///
+/// Moving another process takes a lock against all forks of the machine, and with it a grace period of RCU: 3 to
+/// 10 ms, busy or not. The kernel spares a thread that moves itself alone the lock (Linux 5.5,
+/// `cgroup_procs_write_start`): it writes `0` into `tasks`, some 40 microseconds for each hierarchy. So the child
+/// walks in by itself, first of all that it does.
+#[derive(Debug)]
+pub struct Entrance(Vec<OwnedFd>);
+
+impl Entrance {
+    /// Whether there is nothing to walk through: no hierarchy of v1.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Moves the calling thread in. The process must have no other.
+    ///
+    /// # Errors
+    /// The hierarchy that refuses it.
+    pub fn enter(self) -> Result<()> {
+        self.0.iter().try_for_each(|door| cgroupfs::write(door.as_fd(), "0")).doing("enter the cgroup")
+    }
+}
+
 impl Directory {
     pub fn is_v2(&self) -> bool {
         self.controllers.is_empty()
@@ -122,26 +146,40 @@ impl Cgroup {
         &self.warnings
     }
 
-    /// The directory for CLONE_INTO_CGROUP (Linux 5.7), where cgroup v2 is all there is. A process born into it
-    /// needs no [`Cgroup::attach`].
+    /// The directory of v2, for CLONE_INTO_CGROUP (Linux 5.7): a process born into it needs no [`Cgroup::attach_v2`].
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        match self.directories.as_slice() {
-            [only] if only.is_v2() => only.handle.as_ref().map(AsFd::as_fd),
-            _ => None,
-        }
+        self.directories.iter().find(|directory| directory.is_v2())?.handle.as_ref().map(AsFd::as_fd)
     }
 
-    /// Moves a process (all its threads) into the cgroup, in every hierarchy.
+    /// The doors of the hierarchies of v1, for a process that is yet to be born.
+    ///
+    /// # Errors
+    /// A directory that is gone.
+    pub fn entrance(&self) -> Result<Entrance> {
+        let mut doors = Vec::new();
+        for directory in self.directories.iter().filter(|directory| !directory.is_v2()) {
+            let door = cgroupfs::openat_write(directory.handle()?, "tasks")
+                .doing_with(|| format!("enter the cgroup {}", directory.path.display()))?;
+            doors.push(door);
+        }
+        Ok(Entrance(doors))
+    }
+
+    /// Moves a process into the directory of v2, where there is one: what CLONE_INTO_CGROUP does on newer kernels.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn attach_v2(&self, pid: Pid) -> Result<()> {
+        self.directories.iter().filter(|directory| directory.is_v2()).try_for_each(|directory| attach(directory, pid))
+    }
+
+    /// Moves a process (all its threads) into the cgroup, in every hierarchy. This waits for every processor to
+    /// have come by (some milliseconds); a process to be born enters by [`Cgroup::fd`] and [`Cgroup::entrance`].
     ///
     /// # Errors
     /// The hierarchy that refuses it.
     pub fn attach(&self, pid: Pid) -> Result<()> {
-        let text = pid.to_string();
-        for directory in &self.directories {
-            let done = attach(directory, &text);
-            done.doing_with(|| format!("put process {pid} into the cgroup {}", directory.path.display()))?;
-        }
-        Ok(())
+        self.directories.iter().try_for_each(|directory| attach(directory, pid))
     }
 
     /// Processes in it and in the cgroups below it, ascending, in the caller's pid namespace. Empty where the
@@ -284,7 +322,12 @@ pub(super) fn prove(handle: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
-fn attach(directory: &Directory, pid: &str) -> Result<()> {
+fn attach(directory: &Directory, pid: Pid) -> Result<()> {
+    write_pid(directory, &pid.to_string())
+        .doing_with(|| format!("put process {pid} into the cgroup {}", directory.path.display()))
+}
+
+fn write_pid(directory: &Directory, pid: &str) -> Result<()> {
     let procs = cgroupfs::openat_write(directory.handle()?, "cgroup.procs")?;
     let mut tries = 0_u64;
     loop {

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use specconv::{Limit, Memory, Resources, Swap, Warning};
 
-pub use group::Cgroup;
+pub use group::{Cgroup, Entrance};
 pub use layout::{Hierarchy, Layout, Mode};
 pub use make::make;
 pub use place::Place;

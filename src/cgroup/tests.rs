@@ -673,22 +673,96 @@ fn t30_device_rules_hold_and_are_replaced() {
     }
 }
 
+/// Capabilities are a thread's own: this drops them for this test alone.
 #[test]
-fn a_child_is_born_in_the_cgroup_of_v2() {
-    let Some(layout) = v2_here().filter(|_| nix::unistd::geteuid().is_root()) else { return };
-    let scratch = Scratch::new("born", layout);
-    let (_, cgroup) = scratch.make(&Resources::default());
-    match process::clone3(Birth { flags: 0, cgroup: cgroup.fd() }).unwrap() {
-        Side::Child => loop {
-            nix::unistd::pause();
-        },
-        Side::Parent(child) => {
-            assert_eq!(cgroup.pids().unwrap(), [child.pid]);
-            cgroup.kill().unwrap();
-            assert_eq!(process::waitid(child.pidfd.as_fd()).unwrap(), process::Ended::Killed(9));
+fn a_missing_right_is_named() {
+    use caps::{CapSet, Capability};
+    for (number, layout) in here().into_iter().enumerate() {
+        let scratch = Scratch::new(&format!("rights{number}"), layout);
+        let (plan, cgroup) = scratch.make(&device_rules(false));
+        for lost in [Capability::CAP_SYS_ADMIN, Capability::CAP_BPF] {
+            caps::drop(None, CapSet::Effective, lost).unwrap();
         }
+        let refused = cgroup.apply(&plan).unwrap_err().to_string();
+        let lenient = cgroup.apply(&Plan { lenient_devices: true, ..plan.clone() }).unwrap();
+        for lost in [Capability::CAP_SYS_ADMIN, Capability::CAP_BPF] {
+            caps::raise(None, CapSet::Effective, lost).unwrap();
+        }
+        let right = if matches!(plan.devices, Devices::V1(_)) { "CAP_SYS_ADMIN" } else { "this process lacks CAP_BPF" };
+        assert!(refused.contains("linux.resources.devices: ") && refused.contains(right), "{refused}");
+        assert!(refused.ends_with("operation not permitted (EPERM)"), "{refused}");
+        assert_eq!(lenient.len(), 1);
+        cgroup.remove().unwrap();
     }
-    cgroup.remove().unwrap();
+}
+
+#[test]
+#[ignore = "prints times"]
+fn how_long() {
+    use std::time::Instant;
+    for (number, layout) in here().into_iter().enumerate() {
+        let scratch = Scratch::new(&format!("long{number}"), layout);
+        let mut times = [std::time::Duration::ZERO; 6];
+        let resources = Resources { pids: None, ..device_rules(false) };
+        for _ in 0..100 {
+            let sleeper = Sleeper::new();
+            let mut mark = Instant::now();
+            let mut lap = |index: usize| {
+                times[index] += mark.elapsed();
+                mark = Instant::now();
+            };
+            let _ = Layout::observe().unwrap();
+            lap(0);
+            let plan = super::plan(&request(&scratch.path, &resources), &scratch.layout).unwrap();
+            lap(1);
+            let cgroup = make(&plan).unwrap();
+            lap(2);
+            cgroup.attach(sleeper.pid()).unwrap();
+            lap(3);
+            cgroup.apply(&plan).unwrap();
+            lap(4);
+            cgroup.kill().unwrap();
+            sleeper.signal();
+            mark = Instant::now();
+            cgroup.remove().unwrap();
+            times[5] += mark.elapsed();
+        }
+        println!("observe, plan, make, attach, apply, remove: {:?}", times.map(|time| time / 100));
+    }
+}
+
+#[test]
+fn a_child_is_born_in_v2_and_walks_into_v1() {
+    for (number, layout) in here().into_iter().enumerate() {
+        let scratch = Scratch::new(&format!("born{number}"), layout);
+        let (_, cgroup) = scratch.make(&Resources::default());
+        let entrance = cgroup.entrance().unwrap();
+        assert_eq!(entrance.is_empty(), scratch.layout.mode == Mode::Unified);
+        let (theirs, ours) = nix::unistd::pipe().unwrap();
+        match process::clone3(Birth { flags: 0, cgroup: cgroup.fd() }).unwrap() {
+            Side::Child => {
+                let entered = entrance.enter().is_ok();
+                let _ = nix::unistd::write(&ours, &[u8::from(entered)]);
+                loop {
+                    nix::unistd::pause();
+                }
+            }
+            Side::Parent(child) => {
+                drop(ours);
+                let mut entered = [0];
+                nix::unistd::read(&theirs, &mut entered).unwrap();
+                assert_eq!(entered, [1]);
+                for directory in scratch.directories() {
+                    let procs = std::fs::read_to_string(directory.join("cgroup.procs")).unwrap();
+                    assert_eq!(procs.trim(), child.pid.to_string(), "{}", directory.display());
+                }
+                assert_eq!(cgroup.pids().unwrap(), [child.pid]);
+                cgroup.kill().unwrap();
+                assert_eq!(process::waitid(child.pidfd.as_fd()).unwrap(), process::Ended::Killed(9));
+            }
+        }
+        cgroup.remove().unwrap();
+    }
 }
 
 #[test]

@@ -60,11 +60,14 @@ pub fn exec(plan: &ExecPlan, prepared: Prepared<'_>, ready: &mut dyn FnMut(&Chil
     //  1 Spawn
     let limits = &plan.program.limits;
     limits::set_initial_affinity(sys::sched::SELF, limits)?;
+    let entrance = spawn::entrance(prepared.cgroup)?;
+    let walks = entrance.is_some();
     let Some(born) = spawn::bear(0, prepared.cgroup.and_then(Cgroup::fd))? else {
         drop(link);
+        spawn::walk_in(entrance, &theirs);
         run(plan, prepared, theirs)
     };
-    drop(theirs);
+    drop((theirs, entrance));
     let first = born.child;
     let mut undo = Undo::default();
     parent::end_on_failure(&mut undo, &first)?;
@@ -73,7 +76,10 @@ pub fn exec(plan: &ExecPlan, prepared: Prepared<'_>, ready: &mut dyn FnMut(&Chil
     if let Some(cgroup) = prepared.cgroup
         && !born.placed
     {
-        cgroup.attach(nix::unistd::Pid::from_raw(first.pid))?;
+        cgroup.attach_v2(nix::unistd::Pid::from_raw(first.pid))?;
+    }
+    if walks {
+        link.wait_for_done(Step::Place)?;
     }
     limits::set_oom_score_adj(first.pid, limits)?;
     limits::reset_affinity(first.pid, limits);

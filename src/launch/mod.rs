@@ -8,15 +8,15 @@
 //!   ---------------------------------------------------------------------------------------------------------------------
 //!    0 Prepare       opens all it will need on the host; makes the state folder, Record{creating}, the cgroup
 //!    1 Spawn         clone: init itself, or an usher          ->  born non-dumpable, with a death signal until Ready
-//!    2 Place         attaches the pid where the clone did not
-//!                    (later, see below); sets the OOM score       waits
+//!    2 Place         (on v2 the clone did it)                  <-  walks into the cgroup's hierarchies of v1
+//!                    sets the OOM score                           waits
 //!    3 MapIds        setgroups, uid_map, gid_map              <-  usher or init: alone in its new user namespace,
 //!                                                                 then becomes its root
 //!    4 Enter         Record{pid}                                  usher: joins, makes user and time namespaces,
 //!                                                                 bears init (CLONE_PARENT), ends; init: joins and
 //!                                                                 makes the rest, cgroup namespace, session, keyring
 //!    5 Lend          mount sources and network devices      <->   kept as detached mounts
-//!    6 BuildRoot     attaches the pid (v1, hybrid)                loopback; mounts, devices, links: not yet /
+//!    6 BuildRoot                                                  loopback; mounts, devices, links: not yet /
 //!    7 Limit         cgroup limits, device rules              ->  waits
 //!    8 RuntimeHooks  prestart, createRuntime                <->   waits
 //!    9 ContainerHooks                                             createContainer
@@ -34,9 +34,8 @@
 //!   sides by the same `if`.
 //! - Without a user namespace, a time namespace or a pid namespace to join there is no usher: one clone makes init
 //!   with all its namespaces. A cgroup namespace is never in the clone: it would be rooted at the parent's cgroup.
-//! - Attaching a process to a cgroup of v1 makes the kernel wait for every processor, for milliseconds: init builds
-//!   its root in the meantime, and goes on to where others' processes are born only once it is in its place. With an
-//!   usher (whose cgroup init inherits) or a cgroup namespace (whose root is the current cgroup) it is placed first.
+//! - Moving another process into a cgroup of v1 makes the kernel wait for every processor, for milliseconds; one that
+//!   moves itself is spared that ([`crate::cgroup::Entrance`]). So the first deed of the child is to walk in.
 //! - oom_score_adj is set before MapIds (it needs the host's right); cgroup limits after the last clone (`pids.max` 1
 //!   must not stop the usher); rlimits last of all (a low NOFILE must not stop BuildRoot).
 //! - A failure on init's side travels as one bounded record, so that the parent shows the error that init had. After

@@ -25,24 +25,28 @@ pub fn create(plan: &Plan, prepared: Prepared<'_>, observe: &mut Observer<'_>) -
     let usher = plan.namespaces.usher.as_ref();
     let flags = if usher.is_some() { 0 } else { plan.namespaces.bear };
     let cgroup = prepared.cgroup;
+    let entrance = spawn::entrance(cgroup)?;
+    let walks = entrance.is_some();
     let Some(born) = spawn::bear(flags, cgroup.and_then(|cgroup| cgroup.fd()))? else {
         drop(link);
+        spawn::walk_in(entrance, &theirs);
         match usher {
             Some(_) => spawn::usher(plan, prepared, theirs),
             None => init::run(plan, prepared, theirs),
         }
     };
-    drop(theirs);
+    drop((theirs, entrance));
     let mut undo = Undo::default();
     end_on_failure(&mut undo, &born.child)?;
 
     //  2 Place
-    let place = |born: &spawn::Born| match cgroup {
-        Some(cgroup) if !born.placed => cgroup.attach(nix::unistd::Pid::from_raw(born.child.pid)),
-        _ => Ok(()),
-    };
-    if plan.script.place_first {
-        place(&born)?;
+    if let Some(cgroup) = cgroup
+        && !born.placed
+    {
+        cgroup.attach_v2(nix::unistd::Pid::from_raw(born.child.pid))?;
+    }
+    if walks {
+        link.wait_for_done(Step::Place)?;
     }
     let first = &born.child;
     limits::set_oom_score_adj(first.pid, &plan.program.limits)?;
@@ -81,9 +85,6 @@ pub fn create(plan: &Plan, prepared: Prepared<'_>, observe: &mut Observer<'_>) -
     }
 
     //  6, 7 BuildRoot, Limit
-    if !plan.script.place_first {
-        place(&born)?;
-    }
     if let (Some(cgroup), Some(limits)) = (cgroup, &plan.cgroup) {
         cgroup.apply(limits)?;
     }

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::rendezvous::Link;
 use super::{Prepared, Step, init};
+use crate::cgroup::{Cgroup, Entrance};
 use crate::compat;
 use crate::error::{Context, Error, Kind, Result};
 use crate::namespaces;
@@ -31,6 +32,23 @@ pub(super) fn bear(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<
         Side::Child => None,
         Side::Parent(child) => Some(Born { child, placed }),
     })
+}
+
+/// The doors by which a child enters the cgroup's hierarchies of v1; `None` where there are none.
+///
+/// # Errors
+/// A cgroup that is gone.
+pub(super) fn entrance(cgroup: Option<&Cgroup>) -> Result<Option<Entrance>> {
+    Ok(cgroup.map(Cgroup::entrance).transpose()?.filter(|entrance| !entrance.is_empty()))
+}
+
+/// The child's first deed, before it can use anything that is not accounted for; the parent waits for it.
+pub(super) fn walk_in(entrance: Option<Entrance>, link: &Link) {
+    let Some(entrance) = entrance else { return };
+    if let Err(error) = entrance.enter().and_then(|()| link.done(Step::Place, &[], &[])) {
+        link.failed(Step::Place, &error);
+        process::exit(1)
+    }
 }
 
 /// The usher's whole life (steps Place to Enter): join, make the user and time namespaces, bear init, end.

@@ -75,8 +75,6 @@ pub struct Script {
     pub lend: bool,
     /// There are hooks to run in the runtime's namespaces.
     pub runtime_hooks: bool,
-    /// Init is in its cgroup before it does anything, instead of while it builds its root.
-    pub place_first: bool,
 }
 
 /// What has to be known to decide, besides the config.
@@ -162,7 +160,6 @@ pub fn plan(config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Result<Pl
     let script = Script {
         lend: rootfs::lends(&rootfs) || !config.net_devices.is_empty(),
         runtime_hooks: !(config.hooks.prestart.is_empty() && config.hooks.create_runtime.is_empty()),
-        place_first: namespaces.usher.is_some() || namespaces.new_cgroup,
     };
     let denied = match &namespaces.ids {
         Some(ids) => ids.how == Mapping::OwnId || facts.host.setgroups_denied,
