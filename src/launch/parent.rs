@@ -85,8 +85,10 @@ pub fn create(plan: &Plan, prepared: Prepared<'_>, observe: &mut Observer<'_>) -
     }
 
     //  6, 7 BuildRoot, Limit
+    let mut passed = Vec::new();
     if let (Some(cgroup), Some(limits)) = (cgroup, &plan.cgroup) {
-        cgroup.apply(limits)?;
+        passed.extend(cgroup.warnings().iter().map(ToString::to_string));
+        passed.extend(cgroup.apply(limits)?.iter().map(ToString::to_string));
     }
     link.go(Step::Limit)?;
     let init = ushered.unwrap_or(born.child);
@@ -106,7 +108,8 @@ pub fn create(plan: &Plan, prepared: Prepared<'_>, observe: &mut Observer<'_>) -
     }
     observe(Milestone::Ready(&init))?;
     undo.disarm();
-    Ok(Launched { init, warnings: warnings(&ready.bytes) })
+    passed.extend(warnings(&ready.bytes));
+    Ok(Launched { init, warnings: passed })
 }
 
 /// What the user should know, a line each.
