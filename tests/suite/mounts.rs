@@ -187,7 +187,7 @@ fn propagation_is_what_the_options_ask() {
     let begins =
         |place: &str, word: &str| mountinfo::at(&mounts, place).propagation.iter().any(|have| have.starts_with(word));
     for option in ["shared", "rshared"] {
-        assert!(begins(&format!("/mnt/{option}"), "shared:"), "{option}");
+        assert!(begins(&format!("/mnt/{option}"), "shared:"), "{option}: {mounts:#?}");
     }
     for option in ["slave", "rslave"] {
         let place = format!("/mnt/{option}");
