@@ -64,10 +64,8 @@ impl Bundle {
             std::fs::set_permissions(dir, PermissionsExt::from_mode(0o755)).unwrap();
         }
         fill_rootfs(&scratch.join("bundle/rootfs"));
-        // crun refuses the hybrid layout, and on v2 its device filter wants CAP_SYS_RESOURCE.
-        let view = if super::flavour() == "crun" && is_hybrid() { View::V1 } else { View::Host };
         let spec = default_spec(&token);
-        Bundle { token, scratch, spec, view, globals: Vec::new(), prelude: String::new() }
+        Bundle { token, scratch, spec, view: View::Host, globals: Vec::new(), prelude: String::new() }
     }
 
     /// A bundle whose program is a shell script.
@@ -213,6 +211,8 @@ impl Bundle {
     /// As [`Bundle::command`], with another binary.
     pub fn command_of<S: AsRef<OsStr>>(&self, binary: &Path, args: &[S]) -> Command {
         let view = match self.view {
+            // crun refuses the hybrid layout.
+            View::Host if super::flavour() == "crun" && is_hybrid() => V1,
             View::Host => "",
             View::V1 => V1,
             View::V2 => V2,
