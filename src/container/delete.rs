@@ -6,10 +6,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::create::hook_output;
 use super::kill::KILL;
 use super::store::{Lock, StateDir, does_not_exist};
 use super::{Container, PATIENCE, Phase, Status};
-use crate::hooks::{self, HookKind, Moment, Output};
+use crate::hooks::{self, HookKind, Moment};
+use crate::launch::HookOutput;
 use crate::sys::file::{self, CWD, Mode, OFlags};
 use crate::{Error, Kind, Result, error::Context};
 
@@ -163,7 +165,12 @@ impl Container {
             bundle: &bundle,
             annotations: &config.annotations,
         };
-        Ok(Poststop { state: state.to_json(), hooks: config.hooks.poststop })
+        // Hooks run even where their output has nowhere to go.
+        let (output, unopened) = match hook_output(&config.annotations) {
+            Ok(output) => (output, None),
+            Err(error) => (HookOutput::default(), Some(error.to_string())),
+        };
+        Ok(Poststop { state: state.to_json(), hooks: config.hooks.poststop, output, unopened })
     }
 }
 
@@ -171,11 +178,13 @@ impl Container {
 struct Poststop {
     state: String,
     hooks: Vec<specconv::Hook>,
+    output: HookOutput,
+    unopened: Option<String>,
 }
 
 impl Poststop {
     /// Runs every hook, also after one that failed. Returns the failures.
-    fn run(&self, container: &Container) -> Vec<String> {
+    fn run(self, container: &Container) -> Vec<String> {
         let bundle = &container.record.bundle;
         // A bundle that is gone already is no reason to run none.
         let directory = file::openat(CWD, bundle, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).ok();
@@ -184,8 +193,9 @@ impl Poststop {
             state: &self.state,
             default_env: None,
             directory: directory.as_ref().map(std::os::fd::AsFd::as_fd),
-            output: Output::default(),
+            output: self.output.borrowed(),
         };
-        hooks::run_all(&self.hooks, &moment).iter().map(ToString::to_string).collect()
+        let failed = hooks::run_all(&self.hooks, &moment);
+        self.unopened.into_iter().chain(failed.iter().map(ToString::to_string)).collect()
     }
 }

@@ -21,7 +21,7 @@ pub struct Record {
     pub id: String,
     /// Init's process id on the host; 0 before it exists.
     pub init_process_pid: i32,
-    /// When init was started, in clock ticks since boot (field 22 of proc_pid_stat(5)): with the id it names one process.
+    /// When init was started, in clock ticks since boot (proc_pid_stat(5), field 22): with the id it names one process.
     pub init_process_start: u64,
     /// When the container was created: RFC 3339, UTC, nanoseconds.
     pub created: String,
