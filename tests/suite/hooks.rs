@@ -265,3 +265,20 @@ fn a_hook_may_ask_for_the_state_of_its_container() {
     assert!(!is_orlop() || text.contains("\"created\""), "{text}");
     bundle.finish_off();
 }
+
+/// crun's annotations: what hooks print goes to files, after what is there already.
+#[test]
+fn output_goes_to_the_files_of_the_annotations() {
+    require!(is_root(), "root of the host");
+    require!(crate::support::flavour() != "runc", "run.oci.hooks.stdout");
+    let mut bundle = Bundle::new();
+    let (out, err) = (bundle.file("out", "before\n"), bundle.file("err", ""));
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", "echo words; echo wrong >&2"]});
+    bundle.edit(|spec| {
+        spec["annotations"] = json!({"run.oci.hooks.stdout": out, "run.oci.hooks.stderr": err});
+        spec["hooks"] = json!({"createRuntime": [hook], "createContainer": [hook], "poststop": [hook]});
+    });
+    bundle.run().ok();
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "before\nwords\nwords\nwords\n");
+    assert_eq!(std::fs::read_to_string(&err).unwrap(), "wrong\nwrong\nwrong\n");
+}

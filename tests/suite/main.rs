@@ -16,6 +16,8 @@ mod hooks;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod network;
+mod notify;
 mod process;
 mod traps;
 mod words;
