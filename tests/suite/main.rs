@@ -8,6 +8,7 @@
 mod support;
 
 mod cgroups;
+mod containerd;
 mod descriptors;
 mod devices;
 mod errors;

@@ -210,6 +210,13 @@ impl Bundle {
 
     /// As [`Bundle::command`], with another binary.
     pub fn command_of<S: AsRef<OsStr>>(&self, binary: &Path, args: &[S]) -> Command {
+        let mut command = self.viewed(binary);
+        command.arg("--root").arg(self.state_root()).args(&self.globals).args(args);
+        command
+    }
+
+    /// A program of the host that sees the cgroups as this bundle's runtime does.
+    pub fn viewed(&self, program: &Path) -> Command {
         let view = match self.view {
             // crun refuses the hybrid layout.
             View::Host if super::flavour() == "crun" && is_hybrid() => V1,
@@ -218,14 +225,14 @@ impl Bundle {
             View::V2 => V2,
         };
         let mut command = if view.is_empty() && self.prelude.is_empty() {
-            Command::new(binary)
+            Command::new(program)
         } else {
             let mut command = Command::new("unshare");
             let script = format!("set -e\n{view}\n{}\nexec \"$@\"", self.prelude);
-            command.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]).arg(binary);
+            command.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]).arg(program);
             command
         };
-        command.arg("--root").arg(self.state_root()).args(&self.globals).args(args).stdin(Stdio::null());
+        command.stdin(Stdio::null());
         for name in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"] {
             command.env_remove(name);
         }
