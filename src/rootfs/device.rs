@@ -54,11 +54,18 @@ pub(super) fn populate(site: Site<'_>) -> Result<()> {
         defaults(site, &dev)?;
         links(dev.fd.as_fd())?;
     }
-    for device in &site.plan.devices {
+    for device in site.plan.devices.iter().filter(|device| !is_ptmx(device)) {
         configured(site, device, bound)
             .at(|| format!("linux.devices[{}] ({})", device.index, device.path.display()))?;
     }
     Ok(())
+}
+
+/// Engines list every device of the host for a privileged container, `ptmx` among them. The container's opens
+/// terminals of its own devpts, and is a link that is there already (config-linux.md#default-devices); runc and crun
+/// pass over it too.
+fn is_ptmx(device: &Device) -> bool {
+    device.path == Path::new("/dev/ptmx")
 }
 
 fn is_bound(plan: &Plan) -> bool {

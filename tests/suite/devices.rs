@@ -59,6 +59,18 @@ fn a_node_may_have_a_mode_with_type_bits() {
 }
 
 #[test]
+fn ptmx_among_the_devices_stays_the_containers_own() {
+    require!(is_root(), "root of the host");
+    // Docker and containerd list all the host's devices for a privileged container.
+    let mut bundle = Bundle::sh("readlink /dev/ptmx");
+    bundle.edit(|spec| {
+        spec["linux"]["devices"] =
+            json!([{"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2, "fileMode": 0o666, "uid": 0, "gid": 0}])
+    });
+    assert_eq!(bundle.output(), "pts/ptmx");
+}
+
+#[test]
 fn nodes_go_where_no_tmpfs_is() {
     require!(is_root(), "root of the host");
     let mut bundle = Bundle::sh("stat -c %t:%T /dev/null /dev/zero; readlink /dev/stdin");
