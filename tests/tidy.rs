@@ -19,6 +19,7 @@ const RANKS: &[(u8, &[&str])] = &[
             "limits",
             "terminal",
             "network",
+            "notify",
             "hooks",
             "program",
             "rdt",

@@ -1,4 +1,5 @@
-//! needs    clone3(2), Linux 5.3; CLONE_INTO_CGROUP, Linux 5.7
+//! needs    clone3(2), and its CLONE_INTO_CGROUP
+//! since    Linux 5.3, 5.7
 //! instead  clone(2) with CLONE_PIDFD (Linux 5.2); the caller attaches the child to its cgroup afterwards
 //! loses    the child lives for a moment in the runtime's cgroup; it waits for the parent then and allocates nothing
 

@@ -1,4 +1,5 @@
-//! needs    close_range(2) with CLOSE_RANGE_CLOEXEC, Linux 5.11
+//! needs    close_range(2) with CLOSE_RANGE_CLOEXEC
+//! since    Linux 5.11
 //! instead  one fcntl(2) for every number a descriptor can have
 //! loses    about 50 ms
 //!

@@ -1,4 +1,5 @@
-//! needs    memfd_create(2) with MFD_EXEC, and F_SEAL_EXEC, Linux 6.3
+//! needs    memfd_create(2) with MFD_EXEC, and F_SEAL_EXEC
+//! since    Linux 6.3
 //! instead  memfd_create(2) without them
 //! loses    nothing: without the flag every memfd can be executed, and nobody inside can change its mode
 

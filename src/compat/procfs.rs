@@ -1,4 +1,5 @@
-//! needs    fsopen(2) and fsmount(2), Linux 5.2, and the right to make a procfs of our pid namespace
+//! needs    fsopen(2) and fsmount(2), and the right to make a procfs of our pid namespace
+//! since    Linux 5.2
 //! instead  the host's /proc, which is still in view
 //! loses    the handle then leads to the host's procfs, until the program is executed
 
