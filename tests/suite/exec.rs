@@ -91,7 +91,7 @@ fn a_detached_exec_comes_back_and_leaves_its_pid() {
     let pid = std::fs::read_to_string(&file).unwrap();
     assert!(pid.bytes().all(|byte| byte.is_ascii_digit()), "{pid:?}");
     let cmdline = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
-    assert_eq!(cmdline, "sleep\0500\0");
+    assert_eq!(cmdline, "sleep\x00500\x00");
     bundle.finish_off();
     wait_until("the exec'd process ends with its pid namespace", || {
         !std::path::Path::new(&format!("/proc/{pid}/root/bin")).exists()

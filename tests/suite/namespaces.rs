@@ -96,7 +96,7 @@ fn namespaces_are_joined_by_their_path() {
     for file in ["net", "ipc", "uts"] {
         assert_eq!(namespace(&pid, file), namespace(&neighbour.0.id().to_string(), file));
     }
-    assert_eq!(namespace(&pid, "pid") != namespace("self", "pid"), true);
+    assert_ne!(namespace(&pid, "pid"), namespace("self", "pid"));
     bundle.finish_off();
 }
 

@@ -157,7 +157,7 @@ fn t07_proc_and_sys_are_not_links() {
     require!(is_root(), "root of the host");
     for place in ["proc", "sys"] {
         for kind in ["link", "file", "fifo"] {
-            let mut bundle = Bundle::new();
+            let bundle = Bundle::new();
             std::fs::remove_dir(bundle.rootfs(place)).unwrap();
             std::fs::create_dir(bundle.rootfs("elsewhere")).unwrap();
             match kind {
