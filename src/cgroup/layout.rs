@@ -94,7 +94,9 @@ impl Layout {
     }
 
     fn from_mounts(own: &str, mountinfo: &str) -> Layout {
-        let mounts: Vec<Mounted<'_>> = mountinfo.lines().filter_map(Mounted::parse).collect();
+        let near: Vec<Mounted<'_>> = mountinfo.lines().filter_map(Mounted::parse).filter(Mounted::is_near).collect();
+        let mounts: Vec<&Mounted<'_>> =
+            near.iter().filter(|mount| mount.fstype.starts_with("cgroup") && !mount.is_covered(&near)).collect();
         let mut hierarchies = Vec::new();
         let mut v2 = None;
         for (controllers, path) in memberships(own) {
@@ -106,7 +108,8 @@ impl Layout {
                 })
             };
             // The same hierarchy may be mounted in many containers' root filesystems too.
-            let Some(mount) = ours().find(|mount| mount.is_below_root()).or_else(|| ours().next()) else { continue };
+            let usual = ours().find(|mount| Path::new(mount.mount_point).starts_with(ROOT));
+            let Some(mount) = usual.or_else(|| ours().next()) else { continue };
             let hierarchy = Hierarchy {
                 mount_point: PathBuf::from(unescape(mount.mount_point)),
                 root: unescape(mount.root),
@@ -126,8 +129,10 @@ impl Layout {
     }
 }
 
-/// A line of /proc/self/mountinfo about a cgroup filesystem (proc_pid_mountinfo(5)).
+/// A line of /proc/self/mountinfo (proc_pid_mountinfo(5)).
 struct Mounted<'a> {
+    id: &'a str,
+    parent: &'a str,
     root: &'a str,
     mount_point: &'a str,
     fstype: &'a str,
@@ -138,22 +143,47 @@ impl<'a> Mounted<'a> {
     fn parse(line: &'a str) -> Option<Self> {
         let (before, after) = line.split_once(" - ")?;
         let mut after = after.split(' ');
-        let fstype = after.next().filter(|fstype| fstype.starts_with("cgroup"))?;
-        let mut before = before.split(' ').skip(3);
-        Some(Mounted {
-            root: before.next()?,
-            mount_point: before.next()?,
-            fstype,
-            options: after.nth(1).unwrap_or_default(),
-        })
+        let fstype = after.next()?;
+        let mut before = before.split(' ');
+        let (id, parent) = (before.next()?, before.next()?);
+        let root = before.nth(1)?;
+        let mount_point = before.next()?;
+        Some(Mounted { id, parent, root, mount_point, fstype, options: after.nth(1).unwrap_or_default() })
     }
 
     fn has(&self, controller: &str) -> bool {
         self.options.split(',').any(|option| option == controller)
     }
 
-    fn is_below_root(&self) -> bool {
-        Path::new(self.mount_point).starts_with(ROOT)
+    /// Whether it is a hierarchy, or may stand above one or over one in the usual place.
+    fn is_near(&self) -> bool {
+        let (root, own) = (Path::new(ROOT), Path::new(self.mount_point));
+        self.fstype.starts_with("cgroup") || root.starts_with(own) || own.starts_with(root)
+    }
+
+    /// Whether another mount lies over it, or over a directory on the way to it: the path then leads elsewhere.
+    fn is_covered(&self, near: &[Mounted<'_>]) -> bool {
+        let mut step = self;
+        // A mount on the very root of this one; or beside a mount on the way, at the same place or above it.
+        if near.iter().any(|other| other.parent == self.id && other.mount_point == self.mount_point) {
+            return true;
+        }
+        for _ in 0..near.len() {
+            let over = |other: &&Mounted<'_>| {
+                other.parent == step.parent
+                    && other.id != step.id
+                    && other.mount_point != step.mount_point
+                    && Path::new(step.mount_point).starts_with(other.mount_point)
+            };
+            if near.iter().any(|other| over(&other)) {
+                return true;
+            }
+            match near.iter().find(|above| above.id == step.parent && above.id != step.id) {
+                Some(above) => step = above,
+                None => return false,
+            }
+        }
+        false
     }
 }
 
@@ -206,6 +236,24 @@ mod tests {
         );
         assert_eq!(layout.v2().unwrap().own, "/user");
         assert!(layout.legacy("pids").is_none());
+    }
+
+    /// A second layout over the first: what lies below can be read of, but no longer be reached.
+    #[test]
+    fn covered_mounts_do_not_count() {
+        let over = "78 31 0:58 / /sys/fs/cgroup rw,relatime - tmpfs cgroup rw,mode=755
+60 78 0:29 / /sys/fs/cgroup/cpuset rw,relatime - cgroup none rw,cpu,cpuacct";
+        let own = "9:name=systemd:/a\n1:cpu,cpuacct:/b:c\n0::/user\n";
+        let layout = Layout::from_mounts(own, &format!("{HYBRID}\n{over}"));
+        assert_eq!(layout.mode, Mode::Legacy);
+        assert_eq!(layout.hierarchies.len(), 1);
+        assert_eq!(layout.hierarchies[0].mount_point, Path::new("/sys/fs/cgroup/cpuset"));
+        // As systemd mounts: tmpfs on sysfs on the root, each the child of the one before.
+        let whole = "1 0 8:1 / / rw - ext4 /dev/sda rw\n23 1 0:20 / /sys rw - sysfs sysfs rw";
+        assert_eq!(Layout::from_mounts(own, &format!("{whole}\n{HYBRID}")).hierarchies.len(), 3);
+        let on_top = "79 41 0:38 / /sys/fs/cgroup/unified rw - cgroup2 again rw";
+        let layout = Layout::from_mounts(own, &format!("{whole}\n{HYBRID}\n{on_top}"));
+        assert_eq!(layout.mode, Mode::Hybrid, "the upper one of two in the same place");
     }
 
     #[test]
