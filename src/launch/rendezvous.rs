@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Step;
 use crate::error::{Cause, Context, Error, Kind, Result};
-use crate::sys::{Errno, Refused, socket};
+use crate::sys::{self, Errno, Refused, socket};
 
 /// One message at the most: a failure with its whole story fits, and nothing of init's can exhaust the parent.
 const LONGEST: usize = 32 * 1024;
@@ -61,7 +61,7 @@ impl AsFd for Link {
 impl Link {
     /// Parent: lets init go on with `step`.
     pub fn go(&self, step: Step) -> Result<()> {
-        self.send(Word::Go, step, &[], &[])
+        self.send(Word::Go, step, &[], &[]).map_err(|error| self.last_words().unwrap_or(error))
     }
 
     /// Parent: lets init go on with `step`, for which it gets these descriptors, each under its number.
@@ -69,9 +69,31 @@ impl Link {
         for batch in lent.chunks(MOST_FDS) {
             let numbers: Vec<u8> = batch.iter().flat_map(|(number, _)| (*number as u64).to_le_bytes()).collect();
             let fds: Vec<_> = batch.iter().map(|(_, fd)| *fd).collect();
-            self.send(Word::Go, step, &numbers, &fds)?;
+            self.send(Word::Go, step, &numbers, &fds).map_err(|error| self.last_words().unwrap_or(error))?;
         }
-        self.send(Word::Go, step, &[], &[])
+        self.go(step)
+    }
+
+    /// Parent: why the partner has gone, where it could tell.
+    fn last_words(&self) -> Option<Error> {
+        let mut buffer = vec![0; LONGEST];
+        loop {
+            let received = self.receive(&mut buffer).ok()?;
+            match buffer.get(..received.length).unwrap_or_default() {
+                [] => return None,
+                [word, _, bytes @ ..] if *word == Word::Failed as u8 => return Some(decode(bytes)),
+                _ => {}
+            }
+        }
+    }
+
+    /// One message. A partner that ended with a message of ours unread makes the kernel say ECONNRESET once, before
+    /// what it had sent (unix(7)).
+    fn receive(&self, buffer: &mut [u8]) -> sys::Result<socket::Received> {
+        match socket::receive_with_fds(&self.socket, buffer) {
+            Err(refused) if refused.errno == Errno::ECONNRESET => socket::receive_with_fds(&self.socket, buffer),
+            received => received,
+        }
     }
 
     /// Init: takes what [`Link::lend`] sends.
@@ -108,7 +130,7 @@ impl Link {
     /// Parent: waits until the partner's end is closed, as execve does; if it failed instead, that failure is returned.
     pub fn wait_for_end(&self) -> Result<()> {
         let mut buffer = vec![0; LONGEST];
-        let received = socket::receive_with_fds(&self.socket, &mut buffer).doing("wait for the partner's execve")?;
+        let received = self.receive(&mut buffer).doing("wait for the partner's execve")?;
         match buffer.get(..received.length).unwrap_or_default() {
             [] => Ok(()),
             [_, _, bytes @ ..] => Err(decode(bytes)),
@@ -132,8 +154,7 @@ impl Link {
 
     fn expect(&self, word: Word, step: Step) -> Result<Parcel> {
         let mut buffer = vec![0; LONGEST];
-        let received = socket::receive_with_fds(&self.socket, &mut buffer)
-            .doing_with(|| format!("wait for the partner's step {step:?}"))?;
+        let received = self.receive(&mut buffer).doing_with(|| format!("wait for the partner's step {step:?}"))?;
         match buffer.get(..received.length).unwrap_or_default() {
             [] => Err(Error::new(Kind::Other, format!("the partner died before step {step:?} was done"))),
             [got, at, bytes @ ..] if *got == word as u8 && *at == step as u8 => {
@@ -223,6 +244,25 @@ mod tests {
         let arrived = decode(&encode(&error));
         assert_eq!(arrived.kind(), Kind::Invalid);
         assert!(arrived.to_string().starts_with("xxx"));
+    }
+
+    /// Whether its end is noticed by sending or by waiting, and whether or not it read all that it was sent.
+    #[test]
+    fn a_partner_that_ended_is_still_heard() {
+        for unread in [false, true] {
+            let (parent, init) = pair().unwrap();
+            if unread {
+                parent.go(Step::MapIds).unwrap();
+            }
+            init.failed(Step::BuildRoot, &Error::new(Kind::Invalid, "mounts[0]: no such option"));
+            drop(init);
+            let told = if unread {
+                parent.wait_for_done(Step::Ready).unwrap_err()
+            } else {
+                parent.go(Step::Limit).unwrap_err()
+            };
+            assert_eq!(told.to_string(), "mounts[0]: no such option", "{unread}");
+        }
     }
 
     #[test]
