@@ -10,6 +10,9 @@
 //! 3. else, where executable memory is forbidden (`vm.memfd_noexec`), a nameless copy on disk, which is ours alone
 //!    for this one run.
 //!
+//! Nothing of that is needed where the file is out of reach anyway: a rootless container has no more rights on the host
+//! than its user, so what belongs to root and refuses that user is safe.
+//!
 //! The copy is told by an environment variable what it is, and believes it only after looking.
 
 use std::convert::Infallible;
@@ -22,7 +25,7 @@ use crate::compat::memfd_exec;
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::file::{CWD, Mode, OFlags, Stat, fchmod, fstat, fstatfs, openat, readlinkat};
 use crate::sys::spawn::{execveat, unsetenv};
-use crate::sys::{memfd, mount, process};
+use crate::sys::{exec, memfd, mount, process};
 
 /// Says in which way the executable is sealed, and the identity of the file it then is.
 const MARKER: &str = "_ORLOP_SEALED";
@@ -42,7 +45,7 @@ const SECOND_LAYER: &str = "/sys";
 /// Makes sure that what `/proc/self/exe` names cannot be written, by executing a sealed copy if need be.
 ///
 /// Called first by every command that enters containers, before any other descriptor is opened, by the only
-/// thread. Returns in the sealed copy only; it never executes twice.
+/// thread. Returns in the sealed copy, or where none is needed; it never executes twice.
 ///
 /// # Errors
 /// When none of the ways is open, or when the variable that tells of a seal is set but there is none.
@@ -119,10 +122,20 @@ struct Sealed {
     is: Stat,
 }
 
-/// Executes a sealed copy; returns only to say why that is impossible.
+/// Whether neither we nor anybody whom an unprivileged user can become in a user namespace may write to the executable:
+/// root's id is not among those (user_namespaces(7)), and without it no capability helps.
+fn out_of_reach(original: &Stat) -> bool {
+    let (real, effective) = process::user_ids();
+    real != 0 && real == effective && original.st_uid == 0 && !exec::may_write(Path::new("/proc/self/exe"))
+}
+
+/// Executes a sealed copy where one is needed.
 fn become_sealed() -> Result<()> {
     let exe = openat(CWD, Path::new("/proc/self/exe"), OFlags::RDONLY, Mode::empty())?;
     let original = fstat(exe.as_fd())?;
+    if out_of_reach(&original) {
+        return Ok(());
+    }
     let arguments = std::env::args_os().map(c_string).collect::<Result<Vec<_>>>()?;
     let mut reasons = Vec::new();
     for make in [overlay, in_memory, nameless] {

@@ -61,6 +61,11 @@ pub fn stat_mode(path: &Path) -> Result<u32> {
     Ok(rustix::fs::stat(path).map_err(refused!("stat", "{path:?}"))?.st_mode)
 }
 
+/// Whether we may write to a file, by our real ids. access(2).
+pub fn may_write(path: &Path) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok()
+}
+
 /// Whether we may execute a file, by our effective ids and capabilities. faccessat2(2), Linux 5.8.
 pub fn may_execute(path: &Path) -> Result<()> {
     rustix::fs::accessat(rustix::fs::CWD, path, rustix::fs::Access::EXEC_OK, rustix::fs::AtFlags::EACCESS)

@@ -238,3 +238,8 @@ pub fn reap_any() -> Result<Option<(Pid, Ended)>> {
 pub fn set_name(name: &std::ffi::CStr) -> Result<()> {
     nix::sys::prctl::set_name(name).map_err(refused!("prctl", "PR_SET_NAME, {name:?}"))
 }
+
+/// The real and the effective user id. getuid(2), geteuid(2).
+pub fn user_ids() -> (u32, u32) {
+    (rustix::process::getuid().as_raw(), rustix::process::geteuid().as_raw())
+}
