@@ -40,8 +40,12 @@ impl Road {
         self.0.load(Ordering::Relaxed) == CLOSED
     }
 
-    /// Closes it, as a kernel without the call would.
-    #[cfg(test)]
+    /// Whether it has been taken, and so is known to be open.
+    pub fn is_open(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == OPEN
+    }
+
+    /// Closes it: a call that is needed further down the road is missing.
     pub fn close(&self) {
         self.0.store(CLOSED, Ordering::Relaxed);
     }

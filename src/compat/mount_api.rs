@@ -16,6 +16,10 @@ use crate::sys::{self, Refused};
 
 pub(crate) static CONTEXTS: Road = Road::new();
 pub(crate) static TREES: Road = Road::new();
+static MOVES: Road = Road::new();
+
+const MS_REMOUNT: u32 = 0x20;
+const MS_MOVE: u32 = 0x2000;
 
 /// An option of a filesystem: a word, or a word with a value.
 pub type FsOption<'a> = (&'a str, Option<&'a str>);
@@ -77,10 +81,18 @@ impl Detached {
     /// # Errors
     /// Carry what the filesystem itself said, where it said something.
     pub fn filesystem(recipe: &Recipe<'_>) -> Result<Self> {
-        let context = CONTEXTS.take(|| mount::fsopen(recipe.fstype), || mount::fsopen("tmpfs").map(drop))?;
-        match context {
-            Some(context) => configure(context.as_fd(), recipe).map_err(|refused| explain(context.as_fd(), refused)),
-            None => Ok(promise(recipe)),
+        if !can_attach() {
+            return Ok(promise(recipe));
+        }
+        let Some(context) = CONTEXTS.take(|| mount::fsopen(recipe.fstype), harmless_context)? else {
+            return Ok(promise(recipe));
+        };
+        match configure(context.as_fd(), recipe) {
+            Err(refused) if refused.errno == sys::Errno::ENOSYS => {
+                CONTEXTS.close();
+                Ok(promise(recipe))
+            }
+            other => other.map_err(|refused| explain(context.as_fd(), refused)),
         }
     }
 
@@ -91,11 +103,10 @@ impl Detached {
         if reach == Reach::Tree {
             all |= OpenTreeFlags::AT_RECURSIVE;
         }
-        let tree = TREES.take(
-            || mount::open_tree(dir, path, all),
-            // Without a copy nobody's rights are asked.
-            || mount::open_tree(file::CWD, Path::new("/"), OpenTreeFlags::empty()).map(drop),
-        )?;
+        let tree = match can_attach() {
+            true => TREES.take(|| mount::open_tree(dir, path, all), harmless_tree)?,
+            false => None,
+        };
         if let Some(tree) = tree {
             return Ok(Self::lent(tree));
         }
@@ -190,22 +201,78 @@ impl Promised {
     }
 }
 
-fn configure(context: BorrowedFd<'_>, recipe: &Recipe<'_>) -> sys::Result<Detached> {
-    if let Some(source) = recipe.source {
-        mount::fsconfig_set_string(context, "source", source)?;
+/// Moves an attached mount over `/`.
+pub fn move_over_root(mount: BorrowedFd<'_>, proc: &Procfs) -> Result<()> {
+    let directory = OFlags::PATH | OFlags::DIRECTORY;
+    let root = file::openat(file::CWD, Path::new("/"), directory, Mode::empty())?;
+    let moved = TREES.take(|| mount::move_mount(mount, root.as_fd()), harmless_tree)?;
+    match moved {
+        Some(()) => Ok(()),
+        None => {
+            let flags = MountFlags::from_bits_retain(MS_MOVE);
+            proc.within(|| mount::mount(Some(&own(mount)), Path::new("/"), None, flags, None))
+        }
     }
-    for (key, value) in &recipe.options {
+}
+
+/// Gives the filesystem mounted at the handle new options.
+///
+/// # Errors
+/// Carry what the filesystem itself said, where it said something.
+pub fn reconfigure(at: BorrowedFd<'_>, options: &[FsOption<'_>], proc: &Procfs) -> Result<()> {
+    let picked = CONTEXTS.take(|| mount::fspick(at), harmless_context)?;
+    if let Some(context) = picked {
+        let context = context.as_fd();
+        return give(context, options)
+            .and_then(|()| mount::fsconfig_reconfigure(context))
+            .map_err(|refused| explain(context, refused));
+    }
+    let (flags, data) = words(options);
+    // A remount replaces the attributes of the mount as well.
+    let kept = mount_setattr::mount_flags(mount_setattr::attributes_of(file::fstatfs(at)?.flags));
+    let flags = MountFlags::from_bits_retain((flags | kept) as u32 | MS_REMOUNT);
+    proc.within(|| mount::mount(None, &own(at), None, flags, Some(&data)))
+}
+
+/// Whether what is made detached can be attached later: nothing but move_mount(2) does that.
+fn can_attach() -> bool {
+    let probe = || match mount::move_mount_probe() {
+        Err(refused) if refused.errno == sys::Errno::ENOSYS => Err(refused),
+        _ => Ok(()),
+    };
+    MOVES.is_open() || MOVES.take(probe, || Ok(())).is_ok_and(|taken| taken.is_some())
+}
+
+/// Only a filter, or a kernel without the call, refuses this: without a copy nobody's rights are asked.
+fn harmless_tree() -> sys::Result<()> {
+    mount::open_tree(file::CWD, Path::new("/"), OpenTreeFlags::empty()).map(drop)
+}
+
+fn harmless_context() -> sys::Result<()> {
+    mount::fsopen("tmpfs").map(drop)
+}
+
+fn give(context: BorrowedFd<'_>, options: &[FsOption<'_>]) -> sys::Result<()> {
+    for (key, value) in options {
         match value {
             Some(value) => mount::fsconfig_set_string(context, key, value)?,
             None => mount::fsconfig_set_flag(context, key)?,
         }
     }
+    Ok(())
+}
+
+fn configure(context: BorrowedFd<'_>, recipe: &Recipe<'_>) -> sys::Result<Detached> {
+    if let Some(source) = recipe.source {
+        mount::fsconfig_set_string(context, "source", source)?;
+    }
+    give(context, &recipe.options)?;
     mount::fsconfig_create(context)?;
     mount::fsmount(context, recipe.attributes as u32).map(Detached::lent)
 }
 
 /// Adds what the filesystem said: its errno alone seldom tells which option it meant.
-pub fn explain(context: BorrowedFd<'_>, refused: Refused) -> Error {
+fn explain(context: BorrowedFd<'_>, refused: Refused) -> Error {
     let mut said = Vec::new();
     // The kernel keeps the last few lines only.
     while said.len() < 8
@@ -218,10 +285,11 @@ pub fn explain(context: BorrowedFd<'_>, refused: Refused) -> Error {
     Error::from_parts(Kind::Other, context, Cause::Refused(refused))
 }
 
-fn promise(recipe: &Recipe<'_>) -> Detached {
+/// Options as mount(2) takes them: flags for those that are the superblock's, and one string for the rest.
+fn words(options: &[FsOption<'_>]) -> (u64, String) {
     let mut flags = 0;
     let mut data: Vec<String> = Vec::new();
-    for (key, value) in &recipe.options {
+    for (key, value) in options {
         let flag = match *key {
             "ro" => 0x1,
             "sync" => 0x10,
@@ -236,12 +304,16 @@ fn promise(recipe: &Recipe<'_>) -> Detached {
             Some(value) => data.push(format!("{key}={value}")),
         }
     }
-    flags |= mount_setattr::mount_flags(recipe.attributes & !attribute::IDMAP);
+    (flags, data.join(","))
+}
+
+fn promise(recipe: &Recipe<'_>) -> Detached {
+    let (flags, data) = words(&recipe.options);
     let what = Promised::Filesystem {
         fstype: recipe.fstype.to_owned(),
         source: recipe.source.map(str::to_owned),
-        flags,
-        data: data.join(","),
+        flags: flags | mount_setattr::mount_flags(recipe.attributes & !attribute::IDMAP),
+        data,
     };
     Detached(Way::Promise(Promise { what, later: Vec::new() }))
 }

@@ -10,11 +10,14 @@ use std::path::Path;
 use crate::error::{Context, Result};
 use crate::sys::file::{self, FileType, Mode, OFlags, Stat};
 
-/// Copies what is in `from` into `to`, with owners, modes and times left to the copy.
+/// Copies what is in `from` into `to`. Owners and modes are kept; times and extended attributes are not.
 pub(super) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
     let list = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
     let listed = file::openat(from, Path::new("."), list, Mode::empty())?;
-    for (name, _) in file::getdents(listed.as_fd())? {
+    let names = file::getdents(listed.as_fd())?;
+    // A deep tree must not hold one more descriptor on each level.
+    drop(listed);
+    for (name, _) in names {
         let stat = file::fstatat(from, Path::new(&name))?;
         one(from, to, &name, &stat).doing_with(|| name.to_string_lossy().into_owned())?;
     }

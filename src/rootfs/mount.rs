@@ -13,7 +13,7 @@ use crate::compat::mount_setattr::{self, Change, attribute, attributes_of};
 use crate::compat::own_fd::{self, PROC_MAGIC, Procfs};
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::file::{self, CWD, FileType};
-use crate::sys::mount::{self as kernel, MountAttr, OpenTreeFlags};
+use crate::sys::mount::{MountAttr, OpenTreeFlags};
 use crate::sys::{Errno, Refused};
 
 /// Where mounts are made: the root, and a procfs for the old roads.
@@ -206,15 +206,19 @@ pub(super) fn fresh_attributes(mount: &Mount) -> u64 {
     once & !mount.recursive.clear | mount.recursive.set
 }
 
+/// Flags of the superblock, and the filesystem's own options.
+fn options_of(fs: &Filesystem) -> Vec<mount_api::FsOption<'_>> {
+    // `silent` asks for fewer lines in the kernel's log; the new calls print none.
+    let flags = fs.superblock_flags.iter().filter(|flag| **flag != "silent").map(|flag| (*flag, None));
+    flags.chain(fs.data.iter().map(|option| (option.key.as_str(), option.value.as_deref()))).collect()
+}
+
 /// Says what a new filesystem is to be, with `mode` for a tmpfs that has none.
 pub(super) fn recipe<'a>(plan: &'a Plan, fs: &'a Filesystem, attributes: u64, mode: Option<&'a str>) -> Recipe<'a> {
-    let mut options: Vec<mount_api::FsOption<'a>> = Vec::with_capacity(fs.data.len() + 2);
+    let mut options = options_of(fs);
     if attributes & attribute::RDONLY != 0 && !SHARED.contains(&fs.fstype.as_str()) {
         options.push(("ro", None));
     }
-    // `silent` asks for fewer lines in the kernel's log; the new calls print none.
-    options.extend(fs.superblock_flags.iter().filter(|flag| **flag != "silent").map(|flag| (*flag, None)));
-    options.extend(fs.data.iter().map(|option| (option.key.as_str(), option.value.as_deref())));
     if let Some(mode) = mode {
         options.push(("mode", Some(mode)));
     }
@@ -319,27 +323,11 @@ fn ordinary_directory(site: Site<'_>, mount: &Mount, fs: &Filesystem) -> Result<
 fn remount(site: Site<'_>, mount: &Mount, fs: &Filesystem) -> Result<OwnedFd> {
     let target = existing(site, mount)?;
     if !fs.data.is_empty() || !fs.superblock_flags.is_empty() {
-        reconfigure(target.fd.as_fd(), fs).doing("change the filesystem's options")?;
+        let options = options_of(fs);
+        mount_api::reconfigure(target.fd.as_fd(), &options, site.proc).doing("change the filesystem's options")?;
     }
     change_attached(site, mount, target.fd.as_fd())?;
     Ok(target.fd)
-}
-
-fn reconfigure(at: BorrowedFd<'_>, fs: &Filesystem) -> Result<()> {
-    let context = kernel::fspick(at)?;
-    let configure = || {
-        for flag in fs.superblock_flags.iter().filter(|flag| **flag != "silent") {
-            kernel::fsconfig_set_flag(context.as_fd(), flag)?;
-        }
-        for option in &fs.data {
-            match &option.value {
-                Some(value) => kernel::fsconfig_set_string(context.as_fd(), &option.key, value)?,
-                None => kernel::fsconfig_set_flag(context.as_fd(), &option.key)?,
-            }
-        }
-        kernel::fsconfig_reconfigure(context.as_fd())
-    };
-    configure().map_err(|refused| mount_api::explain(context.as_fd(), refused))
 }
 
 /// Attributes of a mount that is in its place already.

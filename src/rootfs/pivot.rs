@@ -7,8 +7,9 @@ use specconv::{Propagation, PropagationKind};
 
 use super::mount::spread;
 use super::{Entry, Plan};
-use crate::compat::mount_api::{Detached, Reach};
+use crate::compat::mount_api::{self, Detached, Reach};
 use crate::compat::mount_setattr::set_attached;
+use crate::compat::openat2::{Mounts, open_beneath};
 use crate::compat::own_fd::Procfs;
 use crate::error::{Context, Result};
 use crate::sys::Errno;
@@ -36,13 +37,14 @@ fn is_cut_off(plan: &Plan) -> bool {
 
 /// Attaches a copy of the root filesystem on itself, so that it is a mount of its own, private to us.
 pub(super) fn attach_root(plan: &Plan, proc: &Procfs) -> Result<OwnedFd> {
-    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-    let open = || file::openat(CWD, &plan.path, directory, Mode::empty()).doing("open the root filesystem");
-    let place = open()?;
+    let host = host_root()?;
+    // No link on the way: a root that is one itself leads where the image wants.
+    let directory = OFlags::PATH | OFlags::DIRECTORY;
+    let open = || open_beneath(host.as_fd(), &plan.path, directory, Mode::empty(), Mounts::Cross);
+    let place = open().doing("open the root filesystem")?;
     if plan.entry == Entry::Chroot {
         return Ok(place);
     }
-    let host = host_root()?;
     set_attached(host.as_fd(), &spread(around(plan)), proc).doing("set the propagation of /")?;
     if !is_cut_off(plan) {
         make_parent_private(&plan.path, proc)?;
@@ -50,7 +52,7 @@ pub(super) fn attach_root(plan: &Plan, proc: &Procfs) -> Result<OwnedFd> {
     // The copy is what its source now is: private, or a slave of the host's, never a peer.
     let copy = Detached::copy(place.as_fd(), Path::new(""), Reach::Tree, OpenTreeFlags::empty())
         .doing("copy the root filesystem's mount")?;
-    copy.attach(place.as_fd(), proc, open).doing("attach the root filesystem on itself")
+    copy.attach(place.as_fd(), proc, || Ok(open()?)).doing("attach the root filesystem on itself")
 }
 
 fn host_root() -> Result<OwnedFd> {
@@ -85,8 +87,12 @@ pub(super) fn enter(plan: &Plan, root: BorrowedFd<'_>, proc: &Procfs) -> Result<
             mount::umount2(here, UnmountFlags::DETACH).doing("leave the old root")?;
         }
         Entry::MoveRoot => {
-            hide_kernel_views(&plan.path)?;
-            mount::move_mount(root, host_root()?.as_fd()).doing("move the root filesystem over /")?;
+            if !is_cut_off(plan) {
+                // Else what is unmounted here would go on the host as well.
+                set_attached(host_root()?.as_fd(), &spread(RSLAVE), proc).doing("cut the host's tree off")?;
+            }
+            hide_kernel_views(&plan.path, proc)?;
+            mount_api::move_over_root(root, proc).doing("move the root filesystem over /")?;
             file::fchdir(root)?;
             file::chroot(here)?;
         }
@@ -111,14 +117,14 @@ pub(super) fn spread_root(plan: &Plan, root: BorrowedFd<'_>, proc: &Procfs) -> R
 
 /// `--no-pivot` leaves the host's tree around us. A full procfs or sysfs in it could be found again by whoever
 /// breaks out of the chroot, so those go, or are covered.
-fn hide_kernel_views(rootfs: &Path) -> Result<()> {
+fn hide_kernel_views(rootfs: &Path, proc: &Procfs) -> Result<()> {
     for place in kernel_views(rootfs)? {
         match mount::umount2(&place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
             Err(refused) if matches!(refused.errno, Errno::EINVAL | Errno::EPERM) => {
                 let at = file::openat(CWD, &place, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
                 let cover = super::mask::empty_directory(None)?;
                 cover
-                    .attach(at.as_fd(), &Procfs::hold(), || Ok(file::openat(CWD, &place, OFlags::PATH, Mode::empty())?))
+                    .attach(at.as_fd(), proc, || Ok(file::openat(CWD, &place, OFlags::PATH, Mode::empty())?))
                     .doing_with(|| format!("cover {place:?}"))?;
             }
             // It lay below another that is gone already.

@@ -732,6 +732,52 @@ fn a_container_without_a_mount_namespace() {
 }
 
 #[test]
+fn a_remount_changes_the_filesystem() {
+    inside(ALL, "a_remount_changes_the_filesystem", || {
+        let bundle = Bundle::new("remount");
+        let size = |text: &str| match filesystem("tmpfs", "/t", text, 0).kind {
+            MountKind::Filesystem(fs) => fs,
+            _ => panic!("a filesystem"),
+        };
+        let again = mount("/t", MountKind::Remount(size("size=1m")), attribute::NOEXEC);
+        go(&bundle.with_default([filesystem("tmpfs", "/t", "size=64k", attribute::NOSUID), again])).unwrap();
+        assert_eq!(options_of("/t"), "rw,nosuid,noexec,relatime");
+        assert!(fs::read_to_string("/proc/self/mountinfo").unwrap().contains("size=1024k"));
+    });
+}
+
+#[test]
+fn a_user_namespace_sees_its_own_cgroup() {
+    let name = "a_user_namespace_sees_its_own_cgroup";
+    // Without a cgroup namespace of its own it may not mount a cgroup2.
+    inside("-m -n -i -u -p -f -U -r", name, || {
+        let path = PathBuf::from("/sys/fs/cgroup/unified");
+        if !path.join("cgroup.procs").exists() {
+            eprintln!("skipped: this host has no cgroup v2 there");
+            return;
+        }
+        let bundle = Bundle::new("cgroup2");
+        let fs = Filesystem {
+            fstype: "cgroup".into(),
+            source: None,
+            data: Vec::new(),
+            superblock_flags: Vec::new(),
+            copy_up: false,
+        };
+        let mut plan = bundle.with([
+            filesystem("proc", "/proc", "", SAFE),
+            filesystem("sysfs", "/sys", "", SAFE | RO),
+            mount("/sys/fs/cgroup", MountKind::Cgroup(fs), SAFE | RO),
+        ]);
+        (plan.user_namespace, plan.privileged) = (true, false);
+        plan.cgroup = CgroupView::V2 { path, namespace: false };
+        go(&plan).unwrap();
+        assert!(Path::new("/sys/fs/cgroup/cgroup.procs").exists());
+        assert_eq!(options_of("/sys/fs/cgroup"), "ro,nosuid,nodev,noexec,relatime");
+    });
+}
+
+#[test]
 fn a_bound_dev_is_left_alone() {
     inside(ALL, "a_bound_dev_is_left_alone", || {
         let bundle = Bundle::new("bound");
@@ -790,15 +836,26 @@ fn t04_a_storm_of_exchanges() {
 
 #[test]
 fn no_pivot_hides_the_host() {
-    inside(ALL, "no_pivot_hides_the_host", || {
-        let bundle = Bundle::new("nopivot");
-        let mut plan = bundle.with_default([]);
-        plan.entry = Entry::MoveRoot;
-        go(&plan).unwrap();
-        assert!(is_device("/dev/null", 1, 3));
-        let whole = table().into_iter().filter(|line| line.2 == "/" && ["proc", "sysfs"].contains(&&*line.3)).count();
-        assert_eq!(whole, 2, "only the container's own: {:?}", table());
+    inside(ALL, "no_pivot_hides_the_host", no_pivot);
+}
+
+#[test]
+fn no_pivot_without_the_mount_api() {
+    inside(ALL, "no_pivot_without_the_mount_api", || {
+        mount_api::TREES.close();
+        mount_api::CONTEXTS.close();
+        no_pivot();
     });
+}
+
+fn no_pivot() {
+    let bundle = Bundle::new("nopivot");
+    let mut plan = bundle.with_default([]);
+    plan.entry = Entry::MoveRoot;
+    go(&plan).unwrap();
+    assert!(is_device("/dev/null", 1, 3));
+    let whole = table().into_iter().filter(|line| line.2 == "/" && ["proc", "sysfs"].contains(&&*line.3)).count();
+    assert_eq!(whole, 2, "only the container's own: {:?}", table());
 }
 
 #[test]

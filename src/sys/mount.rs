@@ -101,6 +101,16 @@ pub fn move_mount(from: BorrowedFd<'_>, at: BorrowedFd<'_>) -> Result<()> {
     .map_err(refused!("move_mount", "{}, {}", fd(&from), fd(&at)))
 }
 
+/// Whether there is a move_mount(2) at all: it is called with flags that do not exist.
+///
+/// # Errors
+/// Always: `EINVAL` (or `EPERM`, which is looked at before) where it exists, `ENOSYS` where not.
+pub fn move_mount_probe() -> Result<()> {
+    let flags = MoveMountFlags::from_bits_retain(u32::MAX);
+    let cwd = rustix::fs::CWD;
+    rustix::mount::move_mount(cwd, c"", cwd, c"", flags).map_err(refused!("move_mount", "a probe"))
+}
+
 /// What [`mount_setattr`] changes (`struct mount_attr`).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MountAttr<'a> {
