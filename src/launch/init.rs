@@ -84,7 +84,8 @@ fn create(plan: &Plan, mut prepared: Prepared<'_>, link: &Link, step: &mut Step)
     }
 
     *step = Step::ContainerHooks;
-    let state = plan.state("creating", process::getpid());
+    // As for the runtime's hooks: what runs after step 2 of the lifecycle sees it created.
+    let state = plan.state("created", process::getpid());
     hooks::run(
         &plan.hooks.create_container,
         &hooks::Moment {

@@ -143,7 +143,9 @@ fn lend(plan: &Plan, init: &Child, link: &Link, undo: &mut Undo<'_>) -> Result<(
 }
 
 fn runtime_hooks(plan: &Plan, prepared: &Prepared<'_>, init: &Child) -> Result<()> {
-    let state = plan.state("creating", init.pid);
+    // "creating" ends with step 2 of the lifecycle, the runtime environment, and hooks run at steps 3 to 5
+    // (runtime.md#state, #lifecycle).
+    let state = plan.state("created", init.pid);
     for (kind, hooks) in
         [(HookKind::Prestart, &plan.hooks.prestart), (HookKind::CreateRuntime, &plan.hooks.create_runtime)]
     {

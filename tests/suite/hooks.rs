@@ -78,7 +78,7 @@ fn hooks_are_told_the_state() {
     bundle.finish_off();
     let told = lines(&log);
     assert_eq!(told.len(), 6, "{told:?}");
-    let statuses = ["creating", "creating", "creating", "created", "running", "stopped"];
+    let statuses = ["created", "created", "created", "created", "running", "stopped"];
     for (line, status) in told.iter().zip(statuses) {
         let (kind, json) = line.split_once(' ').unwrap();
         // Shell hooks grep it: one line, and no escaped slashes.
