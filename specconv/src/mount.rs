@@ -128,10 +128,18 @@ fn kind(
         return refuse(at(option), "\"tmpcopyup\" is for a mount of type tmpfs alone");
     }
     if is_bind {
-        if let Some(option) = read.data.first() {
+        // mount(2) ignores data on a bind, and configs have it; but a bare word is more likely an option misspelt.
+        if let Some(option) = read.data.iter().find(|option| option.value.is_none()) {
             return refuse(
                 at(option.index.unwrap_or(0)),
                 format_args!("{:?}: bind mounts cannot have any filesystem-specific options applied", option.key),
+            );
+        }
+        for option in std::mem::take(&mut read.data) {
+            warn(
+                warnings,
+                at(option.index.unwrap_or(0)),
+                format_args!("a bind mount has no filesystem of its own; {:?} has no effect", option.key),
             );
         }
         if let Some(option) = read.superblock_at.filter(|_| !read.superblock.is_empty()) {
