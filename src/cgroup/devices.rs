@@ -185,16 +185,19 @@ fn letters(access: u8) -> String {
 }
 
 /// The state of a devices cgroup of v1: a mode, and exceptions from it. The default is to deny everything.
+///
+/// The exceptions stand in the order of the rules that made them, so that `devices.list` shows the config's rules
+/// first and in order (config-linux.md#device-list: "MUST apply entries in the listed order").
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct List {
     allow: bool,
-    exceptions: BTreeMap<Devices, u8>,
+    exceptions: Vec<(Devices, u8)>,
 }
 
 impl List {
     fn apply(&mut self, rule: &Rule) -> Result<()> {
         if rule.is_about_all() {
-            *self = List { allow: rule.allow, exceptions: BTreeMap::new() };
+            *self = List { allow: rule.allow, exceptions: Vec::new() };
             return Ok(());
         }
         // The kernel takes `a` in a line for everything, whatever else the line says.
@@ -204,7 +207,10 @@ impl List {
                 if rule.allow == self.allow {
                     self.fill(rule, devices)?;
                 } else {
-                    *self.exceptions.entry(devices).or_default() |= rule.access;
+                    match self.exceptions.iter_mut().find(|(known, _)| *known == devices) {
+                        Some((_, access)) => *access |= rule.access,
+                        None => self.exceptions.push((devices, rule.access)),
+                    }
                 }
             }
         }
@@ -227,16 +233,21 @@ impl List {
                 return Err(Error::unsupported(place, why));
             }
         }
-        self.exceptions.retain(|_, access| *access != 0);
+        self.exceptions.retain(|(_, access)| *access != 0);
         Ok(())
     }
 
-    /// The exceptions as the kernel must hear them: it grants a request for several rights only where a single
-    /// exception has them all, so one that lies within a wider one gets the wider one's rights too.
+    /// The exceptions as the kernel must hear them: it grants a request to read and write only where a single
+    /// exception has both, so one that has one of them, and lies within a wider one with the other, gets both.
+    /// mknod(2) asks for nothing but its own right.
     fn entries(&self) -> impl Iterator<Item = (&Devices, u8)> {
+        const OPEN: u8 = READ | WRITE;
         self.exceptions.iter().map(|(devices, own)| {
+            if own & OPEN == 0 || own & OPEN == OPEN {
+                return (devices, *own);
+            }
             let wider = self.exceptions.iter().filter(|(wider, _)| wider.covers(devices));
-            (devices, wider.fold(*own, |access, (_, more)| access | more))
+            (devices, wider.fold(*own, |access, (_, more)| access | more & OPEN))
         })
     }
 
@@ -255,7 +266,7 @@ impl List {
         let Some(old) = parse(current).filter(|_| !self.allow) else { return self.writes() };
         let new: BTreeMap<&Devices, u8> = self.entries().collect();
         let mut writes = Vec::new();
-        for (devices, access) in &new {
+        for (devices, access) in self.entries() {
             let gained = access & !old.get(devices).copied().unwrap_or(0);
             if gained != 0 {
                 writes.push(exception(true, devices, gained));

@@ -273,6 +273,32 @@ fn lines_of_an_ordinary_container() {
     assert_eq!(lines.len(), 12);
 }
 
+/// runtime-tools looks for the config's rules at the head of devices.list, as they are.
+#[test]
+fn v1_shows_the_rules_in_their_order() {
+    let block = Some(DeviceKind::Block);
+    let rules = [
+        rule(false, None, None, None, "rwm"),
+        rule(true, CHAR, Some(10), Some(229), "rwm"),
+        rule(true, block, Some(8), Some(20), "rw"),
+        rule(true, block, Some(8), Some(21), "rw"),
+        rule(false, block, Some(8), Some(21), "rw"),
+        rule(true, block, Some(10), Some(200), "r"),
+    ];
+    let writes = Rules::new(&rules).unwrap().list().unwrap().writes();
+    let lines: Vec<&str> = writes.iter().map(|write| write.value.as_str()).collect();
+    assert_eq!(lines[..5], ["a *:* rwm", "c 10:229 rwm", "b 8:20 rw", "b 10:200 r", "c *:* m"]);
+}
+
+/// The kernel wants both rights of one open(2) in one line.
+#[test]
+fn v1_joins_the_rights_of_one_request() {
+    let rules = [rule(true, CHAR, Some(4), Some(1), "r"), rule(true, CHAR, Some(4), None, "w")];
+    let writes = Rules::new(&rules).unwrap().list().unwrap().writes();
+    assert_eq!(writes[1].value, "c 4:1 rw");
+    assert!(v1_decides(&writes, Asked { kind: Kind::Char, major: 4, minor: 1, access: READ | WRITE }));
+}
+
 #[test]
 fn a_hole_in_a_wildcard_is_refused_on_v1() {
     let rules = [rule(true, CHAR, Some(4), None, "rw"), rule(false, CHAR, Some(4), Some(64), "r")];
