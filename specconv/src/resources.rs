@@ -58,14 +58,8 @@ fn memory(asked: &oci::LinuxMemory, warnings: &mut Vec<Warning>) -> Result<Memor
     }
     let kernel = bytes("kernel", asked.kernel())?;
     let kernel_tcp = bytes("kernelTCP", asked.kernel_tcp())?;
-    for (field, set) in [("kernel", kernel.is_some()), ("kernelTCP", kernel_tcp.is_some())] {
-        if set {
-            warn(
-                warnings,
-                format_args!("linux.resources.memory.{field}"),
-                "the kernel no longer has this limit; it is ignored",
-            );
-        }
+    if kernel.is_some() {
+        warn(warnings, "linux.resources.memory.kernel", "the kernel no longer has this limit; it is ignored");
     }
     Ok(Memory {
         limit,

@@ -157,8 +157,12 @@ fn memory_that_only_v1_has() {
     assert!(refusal(&no_killer, &unified()).contains("cannot disable OOM killer with cgroup v2"));
 
     let kernel = with_memory(Memory { kernel: max(5), kernel_tcp: max(5), ..Memory::default() });
-    assert_eq!(planned(&kernel, &legacy()).warnings().len(), 2);
-    assert_eq!(planned(&kernel, &unified()).warnings()[0].field, "linux.resources.memory.kernel");
+    assert_eq!(rows(&kernel, &legacy()), ["v1 memory.kmem.tcp.limit_in_bytes=5"]);
+    let fields = |layout: &Layout| -> Vec<String> {
+        planned(&kernel, layout).warnings().iter().map(|one| one.field.clone()).collect()
+    };
+    assert_eq!(fields(&legacy()), ["linux.resources.memory.kernel"]);
+    assert_eq!(fields(&unified()), ["linux.resources.memory.kernel", "linux.resources.memory.kernelTCP"]);
 }
 
 #[test]

@@ -57,17 +57,18 @@ pub fn memory(memory: &Memory, rows: &mut Rows) -> Result<()> {
         rows.push(Write::new(MEMORY, "memory.swappiness", swappiness.to_string(), field));
     }
     kernel_memory(memory, rows);
+    if let Some(limit) = set(memory.kernel_tcp) {
+        let field = "linux.resources.memory.kernelTCP";
+        let row = Write::new(MEMORY, "memory.kmem.tcp.limit_in_bytes", number(limit), field);
+        rows.push(row.absent(already_so_if(limit == Limit::Unlimited)));
+    }
     Ok(())
 }
 
-/// Limits of kernel memory do nothing any more (Linux 5.16 removed them); runc ignores them too.
+/// The limit of kernel memory does nothing any more (Linux 5.16 removed it); runc ignores it too.
 pub fn kernel_memory(memory: &Memory, rows: &mut Rows) {
-    const OBSOLETE: &str = "ignored: limits of kernel memory are obsolete";
     if set(memory.kernel).is_some() {
-        rows.warn("linux.resources.memory.kernel", OBSOLETE);
-    }
-    if set(memory.kernel_tcp).is_some() {
-        rows.warn("linux.resources.memory.kernelTCP", OBSOLETE);
+        rows.warn("linux.resources.memory.kernel", "ignored: limits of kernel memory are obsolete");
     }
 }
 

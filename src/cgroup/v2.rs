@@ -54,6 +54,9 @@ pub fn memory(memory: &Memory, rows: &mut Rows) -> Result<()> {
         rows.push(Write::new(MEMORY, "memory.low", number(low), "linux.resources.memory.reservation"));
     }
     kernel_memory(memory, rows);
+    if set(memory.kernel_tcp).is_some() {
+        rows.warn("linux.resources.memory.kernelTCP", "ignored: cgroup v2 counts the buffers of TCP as memory");
+    }
     match memory.swappiness {
         None => {}
         Some(DEFAULT_SWAPPINESS) => {
