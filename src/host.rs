@@ -1,8 +1,11 @@
 //! Facts about this machine and about who we are on it, read once, before any decision.
 
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use crate::error::{Context, Result};
+use crate::sys::file::{self, CWD, Mode, OFlags};
 use crate::sys::refused;
 
 /// What `plan` has to know of the host.
@@ -16,6 +19,9 @@ pub struct Host {
     pub in_user_namespace: bool,
     /// Whether setgroups(2) is denied in the runtime's own user namespace.
     pub setgroups_denied: bool,
+    /// Whether SELinux is on. It is looked at only where a config has a label ([`Host::look_at_selinux`]), and is
+    /// false until then.
+    pub selinux: bool,
 }
 
 /// Inode of the first user namespace (PROC_USER_INIT_INO). The map of ids would not tell: systemd 260 makes
@@ -42,7 +48,16 @@ impl Host {
             gid: rustix::process::getegid().as_raw(),
             in_user_namespace,
             setgroups_denied,
+            selinux: false,
         })
+    }
+
+    /// Looks whether SELinux is on: its filesystem is mounted then, where it always is (selinux(8)).
+    pub fn look_at_selinux(&mut self) {
+        const SELINUX_MAGIC: u64 = 0xf97c_ff8c;
+        let place = file::openat(CWD, Path::new("/sys/fs/selinux"), OFlags::PATH, Mode::empty());
+        let found = place.and_then(|place| file::fstatfs(place.as_fd()));
+        self.selinux = found.is_ok_and(|found| found.magic == SELINUX_MAGIC);
     }
 
     /// Whether the runtime may do what root may do, in its own user namespace at least.

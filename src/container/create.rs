@@ -40,7 +40,10 @@ pub fn create(request: &Request) -> Result<Created> {
     let terminal = converted.config.process.as_ref().is_some_and(|process| process.terminal.is_some());
     check_terminal(terminal, request.detach, request.console_socket.is_some())?;
 
-    let host = Host::observe()?;
+    let mut host = Host::observe()?;
+    if converted.config.mount_label.is_some() {
+        host.look_at_selinux();
+    }
     let layout = Layout::observe()?;
     let rootfs = std::fs::canonicalize(bundle.join(&converted.config.root.path))
         .map_err(refused!("realpath", "{:?}", bundle.join(&converted.config.root.path)))
@@ -60,6 +63,7 @@ pub fn create(request: &Request) -> Result<Created> {
     };
     super::descriptors::check_open(wishes.preserve_fds)?;
     let plan = plan::plan(converted.config, &facts, &wishes)?;
+    warnings.extend(plan.warnings.iter().map(ToString::to_string));
     if let Some(cgroup) = &plan.cgroup {
         warnings.extend(cgroup.warnings().iter().map(ToString::to_string));
     }

@@ -49,6 +49,8 @@ pub struct Plan {
     pub hide_early: bool,
     /// Which steps of the story apply.
     pub script: Script,
+    /// What was asked and does nothing on this host.
+    pub warnings: Vec<specconv::Warning>,
 }
 
 /// The program that a process of ours becomes: init's, or one that `exec` brings in.
@@ -130,7 +132,8 @@ impl Plan {
 ///
 /// # Errors
 /// What the config asks for and this host, or this version of orlop, cannot do: with the field.
-pub fn plan(config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Result<Plan> {
+pub fn plan(mut config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Result<Plan> {
+    let mut warnings = Vec::new();
     refuse_what_is_not_built(&config)?;
     refuse_without_mount_namespace(&config)?;
     let Some(process) = config.process.clone() else {
@@ -156,6 +159,7 @@ pub fn plan(config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Result<Pl
             facts.layout,
         )?)
     };
+    warnings.extend(drop_label_without_selinux(&mut config, facts.host));
     let rootfs = rootfs_plan(&config, facts, wishes, cgroup.as_ref());
     let script = Script {
         lend: rootfs::lends(&rootfs) || !config.net_devices.is_empty(),
@@ -193,6 +197,19 @@ pub fn plan(config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Result<Pl
         sysctl: config.sysctl,
         net_devices: config.net_devices,
         script,
+        warnings,
+    })
+}
+
+/// A label of mounts protects nothing where nobody looks at labels, and the kernel takes no `context=` then. (A label
+/// of the process is an error there: who asks for that one asks to be confined.)
+fn drop_label_without_selinux(config: &mut Config, host: &Host) -> Option<specconv::Warning> {
+    if host.selinux {
+        return None;
+    }
+    config.mount_label.take().map(|label| specconv::Warning {
+        field: "linux.mountLabel".to_owned(),
+        what: format!("SELinux is off on this host; {label:?} is not set"),
     })
 }
 
@@ -420,4 +437,30 @@ pub fn plan_exec(config: &Config, process: Process, host: &Host, wishes: &Wishes
             process,
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    fn host() -> Host {
+        Host { uid: 0, gid: 0, in_user_namespace: false, setgroups_denied: false, selinux: false }
+    }
+
+    fn labelled() -> Config {
+        let text = br#"{"ociVersion":"1.0.2","root":{"path":"r"},"linux":{"mountLabel":"a:b"}}"#;
+        specconv::convert(text).unwrap().config
+    }
+
+    #[test]
+    fn a_mount_label_is_for_selinux() {
+        let mut config = labelled();
+        assert_eq!(drop_label_without_selinux(&mut config, &Host { selinux: true, ..host() }), None);
+        assert_eq!(config.mount_label.as_deref(), Some("a:b"));
+        let warning = drop_label_without_selinux(&mut config, &host()).unwrap();
+        assert_eq!(warning.to_string(), "linux.mountLabel: SELinux is off on this host; \"a:b\" is not set");
+        assert_eq!(config.mount_label, None);
+    }
 }
