@@ -2,14 +2,14 @@
 
 use crate::field::{invalid, refuse};
 use crate::namespace::mapped;
-use crate::{Config, Invalid, MountIdMap, MountIds, MountKind, NamespaceKind, Process};
+use crate::{Config, Invalid, Mount, MountIdMap, MountIds, MountKind, NamespaceKind, Process};
 
 /// All of them.
 pub(crate) fn check(config: &Config) -> Result<(), Invalid> {
     names_need_a_uts_namespace(config)?;
     id_maps_need_a_user_namespace(config)?;
     offsets_need_a_new_time_namespace(config)?;
-    mounts_need_a_mount_namespace(config)?;
+    what_changes_mounts_needs_a_mount_namespace(config)?;
     net_devices_need_a_network_namespace(config)?;
     mount_ids_are_known(config)?;
     match &config.process {
@@ -58,22 +58,28 @@ fn offsets_need_a_new_time_namespace(config: &Config) -> Result<(), Invalid> {
     refuse("linux.timeOffsets", "there is no new time namespace in linux.namespaces")
 }
 
-/// Mounts without a mount namespace would be the host's (runc refuses the masks alone; security.md T28).
-fn mounts_need_a_mount_namespace(config: &Config) -> Result<(), Invalid> {
+/// Without a mount namespace the container's mounts are made among the host's, below its root filesystem, and can be
+/// taken away again. What would change a mount that is not the container's is refused; for the masks in runc's words
+/// (validate.security; security.md T28).
+fn what_changes_mounts_needs_a_mount_namespace(config: &Config) -> Result<(), Invalid> {
     if config.namespaces.has(NamespaceKind::Mount) {
         return Ok(());
     }
+    const MASKS: &str = "unable to restrict sys entries without a private MNT namespace";
+    const HOST: &str = "there is no mount namespace in linux.namespaces; this would change the host";
     let asked = [
-        ("mounts", !config.mounts.is_empty()),
-        ("linux.maskedPaths", !config.masked_paths.is_empty()),
-        ("linux.readonlyPaths", !config.readonly_paths.is_empty()),
-        ("linux.rootfsPropagation", config.rootfs_propagation.is_some()),
-        ("root.readonly", config.root.readonly),
+        ("linux.maskedPaths", !config.masked_paths.is_empty(), MASKS),
+        ("linux.readonlyPaths", !config.readonly_paths.is_empty(), MASKS),
+        ("linux.rootfsPropagation", config.rootfs_propagation.is_some(), HOST),
+        ("root.readonly", config.root.readonly, HOST),
     ];
-    match asked.iter().find(|(_, asked)| *asked) {
-        Some((field, _)) => {
-            refuse(field, "there is no mount namespace in linux.namespaces; this would change the host")
-        }
+    if let Some((field, _, why)) = asked.iter().find(|(_, asked, _)| *asked) {
+        return refuse(field, why);
+    }
+    // What is there already is the host's: a volume that an engine has mounted into the root filesystem.
+    let changes = |mount: &&Mount| matches!(mount.kind, MountKind::Remount(_) | MountKind::Propagate);
+    match config.mounts.iter().find(changes) {
+        Some(mount) => refuse(format_args!("mounts[{}]", mount.index), HOST),
         None => Ok(()),
     }
 }

@@ -16,6 +16,7 @@ use crate::launch::{self, HookOutput, Launched, Milestone, Prepared};
 use crate::namespaces;
 use crate::notify;
 use crate::plan::{self, Facts, Plan, ProgramPlan, Wishes};
+use crate::rootfs;
 use crate::sys::file::OFlags;
 use crate::sys::process::Child;
 use crate::sys::{refused, socket};
@@ -68,6 +69,9 @@ pub fn create(request: &Request) -> Result<Created> {
         warnings.extend(cgroup.warnings().iter().map(ToString::to_string));
     }
 
+    if plan.mounts_on_host() {
+        refuse_mounts_below(&rootfs)?;
+    }
     let (foreground, console) = console(&plan.program, request.console_socket.as_deref())?;
     let pidfd_receiver = request.pidfd_socket.as_deref().map(terminal::connect).transpose()?;
     let mut making = Making::begin(request, &plan, &text, record(&plan, &host, &wishes, rootfs))?;
@@ -95,6 +99,18 @@ fn read_config(bundle: &Path, config: &Path) -> Result<Vec<u8>> {
         }
         refused!("open", "{path:?}")(error).into()
     })
+}
+
+/// `delete` unmounts all that is below the root filesystem of a container without a mount namespace, so nothing of
+/// anybody else may be there: a volume, another container's mounts, or (with `/` for a root) all of the host's.
+fn refuse_mounts_below(rootfs: &Path) -> Result<()> {
+    let Some(place) = rootfs::mounted_below(rootfs)?.pop() else { return Ok(()) };
+    let why = format!(
+        "{} is mounted already; without a mount namespace it could not be told from the container's mounts, and \
+         would be unmounted with them",
+        place.display()
+    );
+    Err(Error::invalid("root.path", why))
 }
 
 /// runc's two rules about who gets the terminal, in its words.
@@ -140,6 +156,7 @@ fn record(plan: &Plan, host: &Host, wishes: &Wishes<'_>, rootfs: PathBuf) -> Rec
         cgroup: None,
         private_pid_namespace: plan.new_pid,
         poststop_armed: false,
+        mounts_on_host: plan.mounts_on_host(),
         owner: host.uid,
     }
 }

@@ -12,6 +12,7 @@ use super::store::{Lock, StateDir, does_not_exist};
 use super::{Container, PATIENCE, Phase, Status};
 use crate::hooks::{self, HookKind, Moment};
 use crate::launch::HookOutput;
+use crate::rootfs;
 use crate::sys::file::{self, CWD, Mode, OFlags};
 use crate::{Error, Kind, Result, error::Context};
 
@@ -140,6 +141,9 @@ impl Container {
     fn remove(self) -> Result<Vec<String>> {
         // Read before the directory goes, run after it has gone (config.md#poststop).
         let poststop = self.poststop();
+        if self.record.mounts_on_host {
+            rootfs::unmount_below(&self.record.rootfs).doing("unmount what is below the root filesystem")?;
+        }
         if let Some(cgroup) = self.cgroup()? {
             cgroup.remove().doing("unable to remove container's cgroup")?;
         }

@@ -49,6 +49,10 @@ pub struct Record {
     pub private_pid_namespace: bool,
     /// Whether hooks have begun, so that the `poststop` hooks must run at the end (runtime.md#lifecycle).
     pub poststop_armed: bool,
+    /// Whether its mounts are made in the runtime's own mount namespace, below [`Record::rootfs`], where they have to
+    /// be unmounted at the end.
+    #[serde(default)]
+    pub mounts_on_host: bool,
     /// User id of who created it.
     pub owner: u32,
 }
@@ -115,6 +119,7 @@ pub(crate) mod tests {
             cgroup: None,
             private_pid_namespace: true,
             poststop_armed: true,
+            mounts_on_host: false,
             owner: 0,
         }
     }

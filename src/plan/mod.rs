@@ -114,6 +114,12 @@ pub struct Wishes<'a> {
 }
 
 impl Plan {
+    /// Whether the container's mounts are made in the runtime's own mount namespace.
+    pub fn mounts_on_host(&self) -> bool {
+        let mounts = !self.rootfs.mounts.is_empty() || self.program.process.terminal.is_some();
+        self.rootfs.entry == rootfs::Entry::Chroot && mounts
+    }
+
     /// The state that hooks read.
     pub fn state(&self, status: &str, pid: i32) -> String {
         OciState {
@@ -135,7 +141,6 @@ impl Plan {
 pub fn plan(mut config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Result<Plan> {
     let mut warnings = Vec::new();
     refuse_what_is_not_built(&config)?;
-    refuse_without_mount_namespace(&config)?;
     let Some(process) = config.process.clone() else {
         return Err(Error::invalid("process", "there is no program to run"));
     };
@@ -225,24 +230,6 @@ fn refuse_what_is_not_built(config: &Config) -> Result<()> {
     ];
     match asked.iter().find(|(_, asked)| *asked) {
         Some((field, _)) => Err(Error::unsupported(field, NOT_YET)),
-        None => Ok(()),
-    }
-}
-
-/// Without a mount namespace of its own, whatever the container mounts would be the host's mounts.
-fn refuse_without_mount_namespace(config: &Config) -> Result<()> {
-    if config.namespaces.has(NamespaceKind::Mount) {
-        return Ok(());
-    }
-    let asked = [
-        ("mounts", !config.mounts.is_empty()),
-        ("linux.maskedPaths", !config.masked_paths.is_empty()),
-        ("linux.readonlyPaths", !config.readonly_paths.is_empty()),
-        ("root.readonly", config.root.readonly),
-        ("linux.rootfsPropagation", config.rootfs_propagation.is_some()),
-    ];
-    match asked.iter().find(|(_, asked)| *asked) {
-        Some((field, _)) => Err(Error::invalid(field, "needs a mount namespace, and linux.namespaces has none")),
         None => Ok(()),
     }
 }

@@ -17,6 +17,7 @@ use crate::error::{Context, Result};
 use crate::sys::file::{self, Mode, OFlags};
 use crate::sys::mount::{MountAttr, OpenTreeFlags};
 
+mod below;
 mod cgroup;
 mod copy_up;
 mod device;
@@ -28,6 +29,8 @@ mod sysfs;
 mod target;
 #[cfg(test)]
 mod tests;
+
+pub use below::{mounted_below, unmount_below};
 
 /// Everything that is decided about the root filesystem before the clone.
 #[derive(Debug, Clone)]
@@ -69,8 +72,8 @@ pub enum Entry {
     Pivot,
     /// `--no-pivot`: the tree is moved over `/`, for hosts whose root is an initramfs.
     MoveRoot,
-    /// chroot(2) alone: the container has no mount namespace of its own. Nothing is mounted, and nobody's
-    /// propagation is touched; `plan` has refused whatever would need a mount.
+    /// chroot(2) alone: the container has no mount namespace of its own. Its mounts are made in the runtime's, below
+    /// the root filesystem and nowhere else; nobody's propagation is touched, and [`unmount_below`] takes them away.
     Chroot,
 }
 

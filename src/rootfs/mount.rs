@@ -7,7 +7,7 @@ use std::path::Path;
 use specconv::{Attributes, Bind, Filesystem, Mount, MountKind, Propagation, PropagationKind};
 
 use super::target::{self, Guest, Links, Missing, Target};
-use super::{Plan, cgroup, copy_up};
+use super::{Entry, Plan, cgroup, copy_up};
 use crate::compat::mount_api::{self, Detached, Reach, Recipe};
 use crate::compat::mount_setattr::{self, Change, attribute, attributes_of};
 use crate::compat::own_fd::{self, PROC_MAGIC, Procfs};
@@ -109,6 +109,12 @@ fn bind_at(site: Site<'_>, mount: &Mount, bind: &Bind, lent: Option<OwnedFd>) ->
         Some(tree) => Detached::lent(tree),
         None => open_source(site.plan, bind)?,
     };
+    if site.plan.entry == Entry::Chroot {
+        // In one mount namespace a copy of a shared mount is its peer: what is mounted on it, or unmounted from it,
+        // would be so at the source as well.
+        let slave = Propagation { kind: PropagationKind::Slave, recursive: true };
+        tree.change(&spread(slave)).doing("cut the mount off from its source")?;
+    }
     change_bind(&mut tree, mount)?;
     let kind = || -> Result<FileType> {
         let Some(fd) = tree.fd() else { return Ok(FileType::Directory) };

@@ -14,6 +14,7 @@ mod devices;
 mod errors;
 mod exec;
 mod hooks;
+mod host_mounts;
 mod lifecycle;
 mod mounts;
 mod namespaces;
