@@ -4,8 +4,8 @@
 //!   step      parent                                        child
 //!   ------------------------------------------------------------------------------------------------------
 //!    1 Spawn  clone                                         ->  usher: non-dumpable, with a death signal until Exec
-//!    2 Place  attaches the pid where the clone did not;         waits
-//!             OOM score, affinity
+//!    2 Place  OOM score; attaches the pid to v2 where           walks into the hierarchies of v1; affinity
+//!             the clone did not
 //!    4 Enter                                                    usher: closes what is the host's; joins all of
 //!                                                               init's namespaces at once; bears the child, ends;
 //!                                                               child: session, keyring; terminal
@@ -26,7 +26,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::rendezvous::{self, Link};
 use super::{Launched, Step, Undo, init, parent, spawn};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Entrance};
 use crate::error::{Context, Error, Result};
 use crate::plan::{ExecPlan, ProgramPlan};
 use crate::program;
@@ -61,11 +61,9 @@ pub fn exec(plan: &ExecPlan, prepared: Prepared<'_>, ready: &mut dyn FnMut(&Chil
     let limits = &plan.program.limits;
     limits::set_initial_affinity(sys::sched::SELF, limits)?;
     let entrance = spawn::entrance(prepared.cgroup)?;
-    let walks = entrance.is_some();
     let Some(born) = spawn::bear(0, prepared.cgroup.and_then(Cgroup::fd))? else {
         drop(link);
-        spawn::walk_in(entrance, &theirs);
-        run(plan, prepared, theirs)
+        run(plan, prepared, entrance, theirs)
     };
     drop((theirs, entrance));
     let first = born.child;
@@ -78,12 +76,7 @@ pub fn exec(plan: &ExecPlan, prepared: Prepared<'_>, ready: &mut dyn FnMut(&Chil
     {
         cgroup.attach_v2(nix::unistd::Pid::from_raw(first.pid))?;
     }
-    if walks {
-        link.wait_for_done(Step::Place)?;
-    }
     limits::set_oom_score_adj(first.pid, limits)?;
-    limits::reset_affinity(first.pid, limits);
-    limits::set_final_affinity(first.pid, limits)?;
     link.go(Step::Place)?;
 
     //  4 Enter
@@ -118,16 +111,21 @@ impl ExecPlan {
 }
 
 /// The child's whole life before the program.
-fn run(plan: &ExecPlan, prepared: Prepared<'_>, link: Link) -> ! {
+fn run(plan: &ExecPlan, prepared: Prepared<'_>, entrance: Option<Entrance>, link: Link) -> ! {
     let mut step = Step::Place;
-    let Err(error) = walk(plan, prepared, &link, &mut step);
+    let Err(error) = walk(plan, prepared, entrance, &link, &mut step);
     link.failed(step, &error);
     process::exit(1)
 }
 
-fn walk(plan: &ExecPlan, mut prepared: Prepared<'_>, link: &Link, step: &mut Step) -> Result<Infallible> {
-    process::set_death_signal(libc::SIGKILL)?;
-    link.wait_for_go(Step::Place)?;
+fn walk(
+    plan: &ExecPlan,
+    mut prepared: Prepared<'_>,
+    entrance: Option<Entrance>,
+    link: &Link,
+    step: &mut Step,
+) -> Result<Infallible> {
+    spawn::place(entrance, link, &plan.program.limits)?;
 
     *step = Step::Enter;
     process::set_dumpable(false).doing("hide from the container")?;

@@ -36,11 +36,9 @@ fn create(plan: &Plan, mut prepared: Prepared<'_>, link: &Link, step: &mut Step)
     process::set_death_signal(libc::SIGKILL)?;
 
     *step = Step::MapIds;
-    if plan.namespaces.usher.is_none() {
+    if plan.namespaces.usher.is_none() && plan.namespaces.ids.is_some() {
         link.wait_for_go(Step::MapIds)?;
-        if plan.namespaces.ids.is_some() {
-            namespaces::become_root()?;
-        }
+        namespaces::become_root()?;
     }
     process::set_dumpable(false).doing("hide from the container")?;
 

@@ -8,8 +8,8 @@
 //!   ---------------------------------------------------------------------------------------------------------------------
 //!    0 Prepare       opens all it will need on the host; makes the state folder, Record{creating}, the cgroup
 //!    1 Spawn         clone: init itself, or an usher          ->  born non-dumpable, with a death signal until Ready
-//!    2 Place         (on v2 the clone did it)                  <-  walks into the cgroup's hierarchies of v1
-//!                    sets the OOM score                           waits
+//!    2 Place         sets the OOM score; attaches the pid to
+//!                    v2 where the clone did not               ->  walks into the hierarchies of v1; affinity
 //!    3 MapIds        setgroups, uid_map, gid_map              <-  usher or init: alone in its new user namespace,
 //!                                                                 then becomes its root
 //!    4 Enter         Record{pid}                                  usher: joins, makes user and time namespaces,

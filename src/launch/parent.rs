@@ -26,10 +26,12 @@ pub fn create(plan: &Plan, prepared: Prepared<'_>, observe: &mut Observer<'_>) -
     let flags = if usher.is_some() { 0 } else { plan.namespaces.bear };
     let cgroup = prepared.cgroup;
     let entrance = spawn::entrance(cgroup)?;
-    let walks = entrance.is_some();
     let Some(born) = spawn::bear(flags, cgroup.and_then(|cgroup| cgroup.fd()))? else {
         drop(link);
-        spawn::walk_in(entrance, &theirs);
+        if let Err(error) = spawn::place(entrance, &theirs, &plan.program.limits) {
+            theirs.failed(Step::Place, &error);
+            process::exit(1)
+        }
         match usher {
             Some(_) => spawn::usher(plan, prepared, theirs),
             None => init::run(plan, prepared, theirs),
@@ -45,15 +47,9 @@ pub fn create(plan: &Plan, prepared: Prepared<'_>, observe: &mut Observer<'_>) -
     {
         cgroup.attach_v2(nix::unistd::Pid::from_raw(born.child.pid))?;
     }
-    if walks {
-        link.wait_for_done(Step::Place)?;
-    }
     let first = &born.child;
     limits::set_oom_score_adj(first.pid, &plan.program.limits)?;
-    limits::reset_affinity(first.pid, &plan.program.limits);
-    if usher.is_some() {
-        link.go(Step::Place)?;
-    }
+    link.go(Step::Place)?;
 
     //  3 MapIds
     if let Some(ids) = &plan.namespaces.ids {
@@ -61,8 +57,6 @@ pub fn create(plan: &Plan, prepared: Prepared<'_>, observe: &mut Observer<'_>) -
             link.wait_for_done(Step::MapIds)?;
         }
         namespaces::map_ids(first.pid, ids)?;
-    }
-    if usher.is_none() || plan.namespaces.ids.is_some() {
         link.go(Step::MapIds)?;
     }
 

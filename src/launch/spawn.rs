@@ -7,10 +7,11 @@ use super::{Prepared, Step, init};
 use crate::cgroup::{Cgroup, Entrance};
 use crate::compat;
 use crate::error::{Context, Error, Kind, Result};
-use crate::namespaces;
 use crate::plan::Plan;
 use crate::sys::namespace;
 use crate::sys::process::{self, Birth, Child, Pid, Side};
+use crate::sys::sched::SELF;
+use crate::{limits, namespaces};
 
 /// A child, and whether it was born in its cgroup.
 pub(super) struct Born {
@@ -42,13 +43,16 @@ pub(super) fn entrance(cgroup: Option<&Cgroup>) -> Result<Option<Entrance>> {
     Ok(cgroup.map(Cgroup::entrance).transpose()?.filter(|entrance| !entrance.is_empty()))
 }
 
-/// The child's first deed, before it can use anything that is not accounted for; the parent waits for it.
-pub(super) fn walk_in(entrance: Option<Entrance>, link: &Link) {
-    let Some(entrance) = entrance else { return };
-    if let Err(error) = entrance.enter().and_then(|()| link.done(Step::Place, &[], &[])) {
-        link.failed(Step::Place, &error);
-        process::exit(1)
+/// The child's first deeds: walk into the cgroup before it can use anything that is not accounted for, wait for what
+/// the parent has to do about it, and take every processor that this place has.
+pub(super) fn place(entrance: Option<Entrance>, link: &Link, limits: &limits::Plan) -> Result<()> {
+    process::set_death_signal(libc::SIGKILL)?;
+    if let Some(entrance) = entrance {
+        entrance.enter()?;
     }
+    link.wait_for_go(Step::Place)?;
+    limits::reset_affinity(SELF, limits);
+    limits::set_final_affinity(SELF, limits)
 }
 
 /// The usher's whole life (steps Place to Enter): join, make the user and time namespaces, bear init, end.
@@ -68,8 +72,6 @@ pub(super) fn usher(plan: &Plan, mut prepared: Prepared<'_>, link: Link) -> ! {
 }
 
 fn enter(plan: &Plan, prepared: &mut Prepared<'_>, link: &Link) -> Result<()> {
-    process::set_death_signal(libc::SIGKILL)?;
-    link.wait_for_go(Step::Place)?;
     let usher = plan.namespaces.usher.clone().unwrap_or_default();
     let offsets = if usher.new_time { Some(namespaces::open_time_offsets()?) } else { None };
     namespaces::join(std::mem::take(&mut prepared.namespaces), |user| {
