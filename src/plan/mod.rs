@@ -221,15 +221,18 @@ fn drop_label_without_selinux(config: &mut Config, host: &Host) -> Option<specco
 /// What the specification has and this version of orlop does not: refused, never skipped.
 fn refuse_what_is_not_built(config: &Config) -> Result<()> {
     const NOT_YET: &str = "not supported yet by this version of orlop";
+    // Docker and Podman ask for a filter unless they are told not to, and show this sentence to their user.
+    const SECCOMP: &str = "not supported yet by this version of orlop; a container can be run without a filter \
+                           (docker and podman: --security-opt seccomp=unconfined)";
     let process = config.process.as_ref();
     let asked = [
-        ("linux.seccomp", config.seccomp.is_some()),
-        ("linux.intelRdt", config.intel_rdt.is_some()),
-        ("process.apparmorProfile", process.is_some_and(|process| process.apparmor_profile.is_some())),
-        ("process.selinuxLabel", process.is_some_and(|process| process.selinux_label.is_some())),
+        ("linux.seccomp", config.seccomp.is_some(), SECCOMP),
+        ("linux.intelRdt", config.intel_rdt.is_some(), NOT_YET),
+        ("process.apparmorProfile", process.is_some_and(|process| process.apparmor_profile.is_some()), NOT_YET),
+        ("process.selinuxLabel", process.is_some_and(|process| process.selinux_label.is_some()), NOT_YET),
     ];
-    match asked.iter().find(|(_, asked)| *asked) {
-        Some((field, _)) => Err(Error::unsupported(field, NOT_YET)),
+    match asked.iter().find(|(_, asked, _)| *asked) {
+        Some((field, _, why)) => Err(Error::unsupported(field, why)),
         None => Ok(()),
     }
 }
