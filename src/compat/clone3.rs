@@ -10,9 +10,12 @@ use crate::sys::{Errno, Result};
 pub fn bear(birth: Birth<'_>) -> Result<(Side, bool)> {
     match process::clone3(birth) {
         Ok(side) => Ok((side, birth.cgroup.is_some())),
-        // ENOSYS: no such call. Anything a cgroup may answer (busy, threaded, no right to its ancestor) is left to
+        // ENOSYS: no such call. EPERM: what old engines' filters say of calls they do not know; where it is the
+        // kernel's own answer, clone(2), which asks for the same, gets it too. Anything a cgroup may answer (busy, threaded, no right to its ancestor) is left to
         // the attach, whose error then says what is wrong.
-        Err(refused) if refused.errno == Errno::ENOSYS => Ok((process::clone(birth.flags)?, false)),
+        Err(refused) if matches!(refused.errno, Errno::ENOSYS | Errno::EPERM) => {
+            Ok((process::clone(birth.flags)?, false))
+        }
         Err(_) if birth.cgroup.is_some() => {
             let (side, _) = bear(Birth { cgroup: None, ..birth })?;
             Ok((side, false))
