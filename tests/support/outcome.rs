@@ -14,9 +14,15 @@ pub struct Outcome {
     pub status: ExitStatus,
     pub stdout: String,
     pub stderr: String,
+    stdout_file: std::path::PathBuf,
 }
 
 impl Outcome {
+    /// Where its standard output went: a program that stays behind goes on writing there.
+    pub fn stdout_path(&self) -> std::path::PathBuf {
+        self.stdout_file.clone()
+    }
+
     /// Exit code, or 128 and the signal, as a shell says it.
     pub fn code(&self) -> i32 {
         self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
@@ -126,7 +132,7 @@ impl Running {
         let read = |path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
         let (stdout, stderr) = (read(&self.stdout), read(&self.stderr));
         match status {
-            Some(status) => Outcome { line: self.line, status, stdout, stderr },
+            Some(status) => Outcome { line: self.line, status, stdout, stderr, stdout_file: self.stdout },
             None => panic!("{} hung for 30 s\n--- stdout\n{stdout}\n--- stderr\n{stderr}", self.line),
         }
     }

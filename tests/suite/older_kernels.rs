@@ -1,0 +1,105 @@
+//! The life of a container where system calls are missing: on an older kernel (ENOSYS), and below an engine whose filter
+//! refuses what it does not know (EPERM). A seccomp filter around the runtime plays both (security.md T45).
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::require;
+use crate::support::outcome::Outcome;
+use crate::support::{Bundle, is_orlop, is_root};
+
+/// Puts a filter around the command in which these calls answer with `errno`.
+fn without(command: &mut Command, calls: &[libc::c_long], errno: i32) {
+    let instruction = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
+    // seccomp_data.nr is at offset 0.
+    let mut program = vec![instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)];
+    for (index, call) in calls.iter().enumerate() {
+        let to_refusal = (calls.len() - index) as u8;
+        program.push(instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, to_refusal, 0, *call as u32));
+    }
+    program.push(instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW));
+    program.push(instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32));
+    let install = move || {
+        let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+        // SAFETY: the filter and its instructions live until the call returns, and the kernel copies them. Between fork and
+        // exec this closure makes one system call and allocates nothing.
+        let answer = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &filter) };
+        if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    };
+    // SAFETY: the closure is safe to run between fork and exec, as it says itself.
+    unsafe { command.pre_exec(install) };
+}
+
+/// A bundle that uses what has fallbacks: flags, binds, a terminal's devices, masks, a read-only root.
+fn ambitious() -> Bundle {
+    let mut bundle = Bundle::sh(
+        "echo in; touch /x 2>/dev/null || echo ro; cat /mnt/v/f; touch /mnt/v/g 2>/dev/null || echo ro; sleep 1000",
+    );
+    std::fs::create_dir(bundle.scratch("volume")).unwrap();
+    std::fs::create_dir(bundle.rootfs("mnt/v")).unwrap();
+    bundle.file("volume/f", "volume\n");
+    let source = bundle.scratch("volume");
+    bundle
+        .mount(json!({"destination": "/mnt/v", "type": "bind", "source": source, "options": ["bind", "ro", "nosuid"]}));
+    bundle
+}
+
+#[track_caller]
+fn lives_without(calls: &[libc::c_long], errno: i32) {
+    let bundle = ambitious();
+    bundle.write();
+    let run = |words: &[&str]| -> Outcome {
+        let mut command = bundle.command(words);
+        without(&mut command, calls, errno);
+        bundle.finish(command)
+    };
+    let path = bundle.path().display().to_string();
+    let created = run(&["create", "--bundle", &path, bundle.id()]).ok();
+    run(&["start", bundle.id()]).ok();
+    bundle.wait_for_status("running");
+    let outcome = run(&["exec", bundle.id(), "sh", "-c", "cat /mnt/v/f; ls /proc/self/fd | wc -l"]).ok();
+    assert_eq!(outcome.stdout, "volume\n4\n", "{outcome}");
+    let said = created.stdout_path();
+    crate::support::wait_until("the program has spoken", || {
+        std::fs::read_to_string(&said).is_ok_and(|text| text.lines().count() == 4)
+    });
+    assert_eq!(std::fs::read_to_string(&said).unwrap(), "in\nro\nvolume\nro\n");
+    run(&["kill", bundle.id(), "KILL"]).ok();
+    bundle.wait_for_status("stopped");
+    run(&["delete", bundle.id()]).ok();
+    bundle.assert_gone();
+}
+
+macro_rules! calls {
+    ($($test:ident: [$($call:ident),*],)*) => {
+        $(#[test]
+        fn $test() {
+            require!(is_root(), "root of the host");
+            require!(is_orlop(), "a runtime of many roads");
+            lives_without(&[$(libc::$call),*], libc::ENOSYS);
+            lives_without(&[$(libc::$call),*], libc::EPERM);
+        })*
+    };
+}
+
+calls! {
+    openat2: [SYS_openat2],
+    clone3: [SYS_clone3],
+    close_range: [SYS_close_range],
+    mount_setattr: [SYS_mount_setattr],
+    mount_api: [SYS_fsopen, SYS_fsconfig, SYS_fsmount, SYS_open_tree, SYS_move_mount, SYS_mount_setattr],
+    statx: [SYS_statx],
+    fchmodat2: [SYS_fchmodat2],
+    faccessat2: [SYS_faccessat2],
+}
+
+/// A kernel without keyrings is one thing; keyrings that we may not make are another, and there is a flag for it.
+#[test]
+fn keyctl() {
+    require!(is_root(), "root of the host");
+    require!(is_orlop(), "a runtime of many roads");
+    lives_without(&[libc::SYS_keyctl], libc::ENOSYS);
+}
