@@ -79,6 +79,9 @@ pub fn create(request: &Request) -> Result<Created> {
         making.make_notify_directory()?;
     }
     let cgroup = plan.cgroup.as_ref().map(cgroup::make).transpose()?;
+    if let Some(cgroup) = &cgroup {
+        making.note_cgroup(cgroup)?;
+    }
     let prepared = making.prepare(&plan, cgroup.as_ref(), console)?;
     let launched = making.launch(&plan, prepared, request.pid_file.as_deref())?;
     let Launched { init: Child { pid, pidfd }, warnings: told } = launched;
@@ -199,6 +202,12 @@ impl Making {
             container.record.cgroup.as_ref().map(|saved| saved.paths.clone()).unwrap_or_default();
         container.dir.write_record(&container.record)?;
         Ok(making)
+    }
+
+    /// What was made may be less than what was forecast: nobody who is not root gets all of it. Written with the pid.
+    fn note_cgroup(&mut self, cgroup: &Cgroup) -> Result<()> {
+        self.container.as_mut().ok_or_else(already_done)?.record.set_cgroup(cgroup.saved());
+        Ok(())
     }
 
     fn make_notify_directory(&self) -> Result<()> {
