@@ -41,8 +41,9 @@ fn start_waits_for_readiness_and_tells_nothing_else() {
     let mut start = bundle.command(&["start", bundle.id()]);
     start.env("NOTIFY_SOCKET", &path);
     let start = bundle.spawn(start);
-    crate::support::wait_until("the program", || bundle.rootfs("said").exists());
-    assert_eq!(std::fs::read_to_string(bundle.rootfs("said")).unwrap(), "/run/notify/notify.sock\n");
+    let said = || std::fs::read_to_string(bundle.rootfs("said")).unwrap_or_default();
+    crate::support::wait_until("the program has spoken", || said().ends_with('\n'));
+    assert_eq!(said(), "/run/notify/notify.sock\n");
     say(pid, "MAINPID=1\nFDSTORE=1");
     say(pid, "STATUS=warm\nREADY=1\nMAINPID=1");
     let heard = next(&manager);
