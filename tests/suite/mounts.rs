@@ -522,7 +522,11 @@ fn the_host_sees_no_mount_come_or_go() {
         bundle.finish(command).ok();
         let read = |which: &str| std::fs::read_to_string(file.with_extension(which)).unwrap();
         assert!(read("before").contains("shared:"));
-        assert_eq!(read("before"), read("after"), "{propagation}");
+        // A mount point that somebody else removes meanwhile takes its mount with it in every namespace.
+        let stays = |mount: &&str| std::path::Path::new(mount.split(' ').nth(4).unwrap()).exists();
+        let before = read("before");
+        let before: Vec<&str> = before.lines().filter(stays).collect();
+        assert_eq!(before, read("after").lines().filter(stays).collect::<Vec<_>>(), "{propagation}");
     }
 }
 
