@@ -50,6 +50,7 @@ pub fn make(plan: &Plan) -> Result<Cgroup> {
             }
         }
     }
+    tell_once(&mut cgroup.warnings);
     refuse_occupied(&cgroup)?;
     let cpuset = cpuset_above(plan, &cgroup)?;
     cgroup.write_rows(plan.rows(When::BeforeEntry))?;
@@ -74,6 +75,15 @@ fn without(plan: &Plan, place: &Place, error: Error) -> Result<Warning> {
     }
     let what = format!("the container has no cgroup {}: {error}", place.directory().display());
     Ok(Warning { field: "linux.cgroupsPath".to_owned(), what })
+}
+
+/// An ordinary user is refused in every hierarchy alike: one line says it.
+fn tell_once(warnings: &mut Vec<Warning>) {
+    let others = warnings.len().saturating_sub(1);
+    warnings.truncate(1);
+    if let Some(warning) = warnings.first_mut().filter(|_| others > 0) {
+        warning.what.push_str(&format!(" (and {others} more)"));
+    }
 }
 
 fn is_forbidden(error: &Error) -> bool {
