@@ -63,7 +63,7 @@ pub fn create(request: &Request) -> Result<Created> {
         listen_env: listen.env,
     };
     super::descriptors::check_open(wishes.preserve_fds)?;
-    let plan = plan::plan(converted.config, &facts, &wishes)?;
+    let mut plan = plan::plan(converted.config, &facts, &wishes)?;
     warnings.extend(plan.warnings.iter().map(ToString::to_string));
     if let Some(cgroup) = &plan.cgroup {
         warnings.extend(cgroup.warnings().iter().map(ToString::to_string));
@@ -81,6 +81,9 @@ pub fn create(request: &Request) -> Result<Created> {
     let cgroup = plan.cgroup.as_ref().map(cgroup::make).transpose()?;
     if let Some(cgroup) = &cgroup {
         making.note_cgroup(cgroup)?;
+        if !cgroup.warnings().is_empty() {
+            plan.see_only(&cgroup.saved().paths);
+        }
     }
     let prepared = making.prepare(&plan, cgroup.as_ref(), console)?;
     let launched = making.launch(&plan, prepared, request.pid_file.as_deref())?;

@@ -3,6 +3,7 @@
 //! Each concern owns the type of its own instructions; this module, one rank above, fills them in. Nothing here
 //! opens, makes or looks at anything: what has to be known of the host comes in as [`Facts`].
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use specconv::{Config, Hooks, NamespaceKind, NetDevice, Process, Sysctl};
@@ -23,7 +24,7 @@ pub struct Plan {
     /// The bundle, absolute.
     pub bundle: PathBuf,
     /// Annotations, for the state that hooks read.
-    pub annotations: std::collections::BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
     /// Namespaces.
     pub namespaces: namespaces::Plan,
     /// The cgroup; `None` where the user asked for none.
@@ -114,6 +115,14 @@ pub struct Wishes<'a> {
 }
 
 impl Plan {
+    /// Takes out of the container's view the cgroups of v1 that could not be made: a runtime without rights over
+    /// cgroups may do without them, and there is nothing to bind then. `made` are the directories that are there.
+    ///
+    /// A cgroup namespace shows what it shows without them, and on v2 the mount finds out by itself.
+    pub fn see_only(&mut self, made: &BTreeMap<String, PathBuf>) {
+        leave_out_missing(&mut self.rootfs.cgroup, made);
+    }
+
     /// Whether the container's mounts are made in the runtime's own mount namespace.
     pub fn mounts_on_host(&self) -> bool {
         let mounts = !self.rootfs.mounts.is_empty() || self.program.process.terminal.is_some();
@@ -204,6 +213,12 @@ pub fn plan(mut config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Resul
         script,
         warnings,
     })
+}
+
+fn leave_out_missing(view: &mut rootfs::CgroupView, made: &BTreeMap<String, PathBuf>) {
+    if let rootfs::CgroupView::V1 { hierarchies, namespace: false } = view {
+        hierarchies.retain(|hierarchy| made.values().any(|path| *path == hierarchy.path));
+    }
 }
 
 /// A label of mounts protects nothing where nobody looks at labels, and the kernel takes no `context=` then. (A label
@@ -442,6 +457,26 @@ mod tests {
     fn labelled() -> Config {
         let text = br#"{"ociVersion":"1.0.2","root":{"path":"r"},"linux":{"mountLabel":"a:b"}}"#;
         specconv::convert(text).unwrap().config
+    }
+
+    #[test]
+    fn cgroups_that_were_not_made_are_not_shown() {
+        let named = |name: &str| rootfs::Hierarchy {
+            name: name.to_owned(),
+            fstype: "cgroup",
+            options: vec![name.to_owned()],
+            path: PathBuf::from(format!("/sys/fs/cgroup/{name}/web")),
+        };
+        let view = |namespace, names: &[&str]| rootfs::CgroupView::V1 {
+            hierarchies: names.iter().map(|name| named(name)).collect(),
+            namespace,
+        };
+        let made = BTreeMap::from([("pids".to_owned(), PathBuf::from("/sys/fs/cgroup/pids/web"))]);
+        for (namespace, left) in [(false, &["pids"][..]), (true, &["memory", "pids"])] {
+            let mut seen = view(namespace, &["memory", "pids"]);
+            leave_out_missing(&mut seen, &made);
+            assert_eq!(seen, view(namespace, left));
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod namespaces;
 mod network;
 mod notify;
 mod older_kernels;
+mod ordinary_user;
 mod process;
 mod rootless;
 mod traps;
