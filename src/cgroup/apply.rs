@@ -25,7 +25,7 @@ impl Cgroup {
     /// The field whose value the kernel refuses.
     pub fn apply(&self, plan: &Plan) -> Result<Vec<Warning>> {
         self.write_rows(plan.rows(When::Limit))?;
-        self.bind_devices(plan)
+        if self.binds_devices_early(plan) { Ok(Vec::new()) } else { self.bind_devices(plan) }
     }
 
     /// Writes the limits and device rules of a later plan (`update`) over those that stand.
@@ -72,6 +72,16 @@ impl Cgroup {
             }
             done => done,
         }
+    }
+
+    /// The lines of v1 begin with one that denies everything. Where nobody else can be in the cgroup they are written
+    /// before anybody enters, or init, which makes its devices at the same time, would now and then be refused mknod.
+    pub(super) fn bind_fresh_devices(&self, plan: &Plan) -> Result<Vec<Warning>> {
+        if self.binds_devices_early(plan) { self.bind_devices(plan) } else { Ok(Vec::new()) }
+    }
+
+    fn binds_devices_early(&self, plan: &Plan) -> bool {
+        matches!(plan.devices, Devices::V1(_)) && self.legacy("devices").is_some_and(|directory| directory.fresh)
     }
 
     fn bind_devices(&self, plan: &Plan) -> Result<Vec<Warning>> {

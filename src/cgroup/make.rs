@@ -55,6 +55,8 @@ pub fn make(plan: &Plan) -> Result<Cgroup> {
     let cpuset = cpuset_above(plan, &cgroup)?;
     cgroup.write_rows(plan.rows(When::BeforeEntry))?;
     fill_cpuset(plan, &cgroup, &cpuset)?;
+    let passed = cgroup.bind_fresh_devices(plan)?;
+    cgroup.warnings.extend(passed);
     undo.0.clear();
     Ok(cgroup)
 }
