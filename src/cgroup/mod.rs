@@ -1,7 +1,7 @@
 //! Cgroups: where, what to write, and a handle on one that exists.
 //!
 //! [`plan`] decides everything from a config and the host's [`Layout`] and touches nothing: which directories
-//! ([`place`]), and which line goes into which file ([`v1`], [`v2`], [`devices`]) as rows of [`Write`]. A host in
+//! ([`place`]), and which line goes into which file (`v1`, `v2`, `devices`) as rows of [`Write`]. A host in
 //! hybrid mode takes each controller from where it is mounted, so a plan may hold rows of both versions.
 //! [`make`] then makes the directories, and [`Cgroup`] is the handle through which all the rest is done: put a
 //! process in, write the rows, freeze, kill, remove.

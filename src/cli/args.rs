@@ -140,7 +140,7 @@ pub struct Exec {
     /// Give it a terminal
     #[arg(long, short, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub tty: Option<bool>,
-    /// Ids to run as, UID[:GID]
+    /// Ids to run as: `UID` or `UID:GID`
     #[arg(long, short, value_name = "UID[:GID]")]
     pub user: Option<String>,
     /// A supplementary group
@@ -170,7 +170,7 @@ pub struct Exec {
     /// How many file descriptors beyond 0, 1 and 2 it inherits
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u32,
-    /// A cgroup below the container's, [CONTROLLER[,CONTROLLER]:]PATH
+    /// A cgroup below the container's: `PATH`, on v1 also `CONTROLLER,CONTROLLER:PATH`
     #[arg(long, value_name = "PATH")]
     pub cgroup: Vec<String>,
     /// Also in a paused container, where the process waits for resume

@@ -1,6 +1,6 @@
 //! Labels of security modules that the program gets at execve (AppArmor, SELinux).
 //!
-//! Written in init, by [`write`], before a system call filter is in force, through a procfs that the container
+//! Written in init, by [`write()`], before a system call filter is in force, through a procfs that the container
 //! cannot have tampered with: a real procfs file is not proof of the right one (CVE-2019-16884, CVE-2025-52881). A
 //! label that cannot be had is an error, never left out.
 

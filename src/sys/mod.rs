@@ -4,7 +4,7 @@
 //! that has it, takes borrowed descriptors and returns owned ones (always close-on-exec), and fails with
 //! [`Refused`], which tells the call with its arguments. Calls that rustix or nix offer are made through
 //! them; this layer then only adds the name and the arguments. No policy lives here: no retry with other
-//! flags, no fallback (that is [`crate::compat`]).
+//! flags, no fallback (that is `crate::compat`).
 
 use std::borrow::Cow;
 use std::fmt;

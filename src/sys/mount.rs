@@ -174,7 +174,7 @@ pub fn mount_setattr(at: BorrowedFd<'_>, recursive: bool, change: &MountAttr<'_>
 
 /// Mounts, binds, remounts, moves or changes propagation, by path.
 ///
-/// mount(2). For the old roads of [`crate::compat`] alone: `target` is a name below a trusted /proc/self/fd.
+/// mount(2). For the old roads of `crate::compat` alone: `target` is a name below a trusted /proc/self/fd.
 pub fn mount(
     source: Option<&Path>,
     target: &Path,
