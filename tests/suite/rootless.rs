@@ -1,13 +1,12 @@
 //! A container of somebody who is nobody: uid 1000 with one id to map, no capabilities, no cgroup of his own.
 
 use std::os::unix::fs::chown;
-use std::process::Command;
 
 use serde_json::json;
 
 use crate::require;
 use crate::support::outcome::Outcome;
-use crate::support::{Bundle, is_root, status_field};
+use crate::support::{Bundle, binary, is_root, status_field};
 
 /// A bundle as `runc spec --rootless` makes it, for uid 1000.
 fn rootless(script: &str) -> Bundle {
@@ -31,13 +30,9 @@ fn rootless(script: &str) -> Bundle {
 /// Calls the runtime as uid 1000.
 #[track_caller]
 fn call(bundle: &Bundle, words: &[&str]) -> Outcome {
-    let inner = bundle.command(words);
-    let mut command = Command::new("setpriv");
-    command
-        .args(["--reuid", "1000", "--regid", "1000", "--clear-groups"])
-        .arg(inner.get_program())
-        .args(inner.get_args());
-    command.env_remove("XDG_RUNTIME_DIR").stdin(std::process::Stdio::null());
+    let mut command = bundle.viewed("setpriv".as_ref());
+    command.args(["--reuid", "1000", "--regid", "1000", "--clear-groups"]).arg(binary()).arg("--root");
+    command.arg(bundle.state_root()).args(words).env_remove("XDG_RUNTIME_DIR");
     bundle.finish(command)
 }
 
