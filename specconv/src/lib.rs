@@ -23,6 +23,7 @@ mod rules;
 mod seccomp;
 mod spec;
 mod sysctl;
+mod update;
 
 pub use capability::{capability, capability_name};
 pub use config::*;
@@ -31,6 +32,7 @@ pub use invalid::{Invalid, Warning};
 pub use mount::{PROC_FILES, mount_attr};
 pub use process::{environment, parse_id, parse_user};
 pub use rules::user_is_mapped;
+pub use update::{Update, resources_of_config, update};
 
 use field::{refuse, said};
 

@@ -84,7 +84,7 @@ impl Cgroup {
         matches!(plan.devices, Devices::V1(_)) && self.legacy("devices").is_some_and(|directory| directory.fresh)
     }
 
-    fn bind_devices(&self, plan: &Plan) -> Result<Vec<Warning>> {
+    pub(super) fn bind_devices(&self, plan: &Plan) -> Result<Vec<Warning>> {
         let done = match &plan.devices {
             Devices::Unbound => Ok(()),
             Devices::V1(list) => self.legacy("devices").map_or(Ok(()), |directory| {

@@ -17,6 +17,7 @@ mod inner;
 pub mod layout;
 mod make;
 pub mod place;
+mod update;
 mod v1;
 mod v2;
 pub mod write;
@@ -31,6 +32,7 @@ pub use group::{Cgroup, Entrance};
 pub use layout::{Hierarchy, Layout, Mode};
 pub use make::make;
 pub use place::Place;
+pub use update::{Before, DeviceRules, plan_update};
 pub use write::Write;
 
 use crate::error::{Error, Result};

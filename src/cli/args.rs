@@ -214,6 +214,68 @@ pub struct Spec {
     pub rootless: bool,
 }
 
+/// `update`
+#[derive(Debug, Args)]
+pub struct Update {
+    /// File with a resources object as in config.json, - for standard input; nothing else is then looked at
+    #[arg(long, short, value_name = "FILE")]
+    pub resources: Option<String>,
+    /// Weight of block I/O, 10 to 1000
+    #[arg(long, value_name = "WEIGHT")]
+    pub blkio_weight: Option<String>,
+    /// Length of a period of processor time, microseconds
+    #[arg(long, value_name = "US")]
+    pub cpu_period: Option<String>,
+    /// Processor time in each period, microseconds
+    #[arg(long, value_name = "US")]
+    pub cpu_quota: Option<String>,
+    /// Processor time that may be saved up, microseconds
+    #[arg(long, value_name = "US")]
+    pub cpu_burst: Option<String>,
+    /// Share of processor time beside other containers
+    #[arg(long, value_name = "SHARES", alias = "cpu-shares")]
+    pub cpu_share: Option<String>,
+    /// Length of a period of real time, microseconds
+    #[arg(long, value_name = "US")]
+    pub cpu_rt_period: Option<String>,
+    /// Real time in each period, microseconds
+    #[arg(long, value_name = "US")]
+    pub cpu_rt_runtime: Option<String>,
+    /// Processors to run on
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes to use
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_mems: Option<String>,
+    /// 1 to run only where nobody else wants to, 0 as usual
+    #[arg(long, value_name = "0|1")]
+    pub cpu_idle: Option<String>,
+    /// Memory: 512m, 2g, -1 for no limit
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// Memory below which nothing is taken back
+    #[arg(long, value_name = "SIZE")]
+    pub memory_reservation: Option<String>,
+    /// Memory and swap together, -1 for no limit
+    #[arg(long, value_name = "SIZE")]
+    pub memory_swap: Option<String>,
+    /// Number of tasks, -1 for no limit
+    #[arg(long, value_name = "N")]
+    pub pids_limit: Option<String>,
+    /// Ignored: the kernel has no such limit any more
+    #[arg(long, hide = true, value_name = "SIZE")]
+    pub kernel_memory: Option<String>,
+    /// Ignored: the kernel has no such limit any more
+    #[arg(long, hide = true, value_name = "SIZE")]
+    pub kernel_memory_tcp: Option<String>,
+    /// Intel RDT: cache (not supported yet)
+    #[arg(long, value_name = "SCHEMA")]
+    pub l3_cache_schema: Option<String>,
+    /// Intel RDT: memory bandwidth (not supported yet)
+    #[arg(long, value_name = "SCHEMA")]
+    pub mem_bw_schema: Option<String>,
+}
+
 /// How many operands a command takes, in runc's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
@@ -279,12 +341,13 @@ pub const COMMANDS: &[Entry] = &[
     },
     entry("pause", "suspend all processes of a container", "<container-id>", Count::Exactly(1), Bare::augment_args),
     entry("resume", "let a paused container go on", "<container-id>", Count::Exactly(1), Bare::augment_args),
+    entry("update", "change the limits of a container", "<container-id>", Count::Exactly(1), Update::augment_args),
     entry("spec", "write an example of config.json", "", Count::Exactly(0), Spec::augment_args),
     entry("features", "tell what this runtime can do", "", Count::Exactly(0), Bare::augment_args),
 ];
 
 /// Commands that a later version brings. They are known, so that nobody takes their absence for a typo.
-pub const LATER: &[&str] = &["checkpoint", "restore", "update", "events", "mounts"];
+pub const LATER: &[&str] = &["checkpoint", "restore", "events", "mounts"];
 
 const fn entry(
     name: &'static str,

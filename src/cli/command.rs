@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use super::args::{Delete, Exec, Global, Kill, List, Making, Ps, Run, Spec};
+use super::args::{Delete, Exec, Global, Kill, List, Making, Ps, Run, Spec, Update};
 use super::log::Log;
 use super::report;
 use super::root::Root;
@@ -182,6 +182,14 @@ pub(super) fn pause(global: &Global, operands: &[String]) -> Done {
 
 pub(super) fn resume(global: &Global, operands: &[String]) -> Done {
     load(global, operands)?.resume()?;
+    Ok(0)
+}
+
+pub(super) fn update(global: &Global, update: &Update, operands: &[String], log: &Log) -> Done {
+    let container = load(global, operands)?;
+    let (asked, warnings) = super::limits::asked(update)?;
+    tell(log, &warnings);
+    tell(log, &container.update(&asked)?);
     Ok(0)
 }
 

@@ -11,7 +11,9 @@ use clap::{Args, Command, FromArgMatches};
 pub mod args;
 mod command;
 mod features;
+mod limits;
 pub mod log;
+mod quantity;
 mod report;
 mod root;
 pub mod words;
@@ -75,6 +77,7 @@ enum Parsed {
     Ps(args::Ps),
     Pause,
     Resume,
+    Update(Box<args::Update>),
     Spec(args::Spec),
     Features,
 }
@@ -153,6 +156,7 @@ fn ask(program: &Program, operands: Vec<String>, global: &mut Command) -> Result
         "ps" => Parsed::Ps(parse(flags, spelled)?),
         "pause" => Parsed::Pause,
         "resume" => Parsed::Resume,
+        "update" => Parsed::Update(Box::new(parse(flags, spelled)?)),
         "spec" => Parsed::Spec(parse(flags, spelled)?),
         "features" => Parsed::Features,
         other => return Err(anyhow!("no such command: {other}").into()),
@@ -188,6 +192,7 @@ fn dispatch(program: &str, global: &Global, parsed: Parsed, operands: Vec<String
         Parsed::Ps(ps) => command::ps(global, &ps, &operands),
         Parsed::Pause => command::pause(global, &operands),
         Parsed::Resume => command::resume(global, &operands),
+        Parsed::Update(update) => command::update(global, &update, &operands, log),
         Parsed::Spec(spec) => command::spec(&spec),
         Parsed::Features => command::features(),
     };

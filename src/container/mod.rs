@@ -22,6 +22,7 @@ pub mod record;
 mod start;
 pub mod store;
 pub mod timestamp;
+mod update;
 
 pub use crate::cgroup::Driver;
 pub use create::create;

@@ -23,6 +23,7 @@ pub const FIFO: &str = "exec.fifo";
 
 const RECORD: &str = "state.json";
 const CONFIG: &str = "config.json";
+const RESOURCES: &str = "resources.json";
 
 /// A record and a config of more bytes than this are not ours to read.
 const LARGEST_FILE: u64 = 64 << 20;
@@ -196,6 +197,16 @@ impl StateDir {
     pub fn config(&self) -> Result<Vec<u8>> {
         let text = self.read(CONFIG).doing("read the container's config.json")?;
         text.ok_or_else(|| Error::new(Kind::Other, "the container's saved config.json is gone"))
+    }
+
+    /// Keeps the resources (`linux.resources` as JSON) that `update` has given the container.
+    pub fn save_resources(&self, bytes: &[u8]) -> Result<()> {
+        self.replace(RESOURCES, bytes).doing("save the container's resources")
+    }
+
+    /// The resources that `update` has given the container; `None` where it still has those of its config.
+    pub fn resources(&self) -> Result<Option<Vec<u8>>> {
+        self.read(RESOURCES).doing("read the container's resources")
     }
 
     /// Makes the FIFO at which init waits (mode 0622: who starts the container may be somebody else than init).

@@ -26,4 +26,5 @@ mod ordinary_user;
 mod process;
 mod rootless;
 mod traps;
+mod update;
 mod words;
