@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::require;
-use crate::support::outcome::{Outcome, Running};
+use crate::support::outcome::{Outcome, Running, on_terminal};
 use crate::support::{Bundle, View, binary, cgroup, is_root, wait_until};
 
 /// A containerd, and the bundle whose scratch directory and rootfs it uses.
@@ -169,14 +169,10 @@ fn containerd_sets_a_memory_limit() {
 fn containerd_gives_a_terminal() {
     require!(is_root(), "root of the host");
     let containerd = Containerd::start(View::Host);
-    let words = containerd.run(&["--rm", "--tty"], &["/bin/sh", "-c", "'tty; test -t 0 && echo terminal; exit 3'"]);
+    let words = containerd.run(&["--rm", "--tty"], &["/bin/sh", "-c", "tty; test -t 0 && echo terminal; exit 3"]);
     let inner = containerd.command(&words.iter().map(String::as_str).collect::<Vec<_>>());
-    let line: Vec<String> = std::iter::once(inner.get_program())
-        .chain(inner.get_args())
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
-    let mut command = Command::new("script");
-    command.args(["--quiet", "--return", "--command", &line.join(" "), "/dev/null"]).stdin(Stdio::null());
+    let mut command = on_terminal(&inner);
+    command.stdin(Stdio::null());
     let outcome = containerd.bundle.finish(command);
     assert!(outcome.stdout.contains("/dev/pts/0") && outcome.stdout.contains("terminal"), "{outcome}");
     assert_eq!(outcome.code(), 3, "{outcome}");

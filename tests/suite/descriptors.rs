@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::require;
 use crate::support::console::ConsoleSocket;
+use crate::support::outcome::on_terminal;
 use crate::support::{Bundle, is_root};
 
 /// Lists the open descriptors of a fresh shell; the directory's own is closed again when it is listed.
@@ -209,14 +210,8 @@ fn a_foreground_terminal_is_passed_through() {
     let mut bundle = Bundle::sh("tty; test -t 0 && test -t 1 && echo terminal; read line; echo got $line; exit 9");
     bundle.edit(|spec| spec["process"]["terminal"] = json!(true)).write();
     let inner = bundle.command(&bundle.with_bundle(&["run"]));
-    let words: Vec<String> = std::iter::once(inner.get_program())
-        .chain(inner.get_args())
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
-    let mut command = Command::new("script");
-    command
-        .args(["--quiet", "--return", "--command", &words.join(" "), "/dev/null"])
-        .stdin(std::process::Stdio::piped());
+    let mut command = on_terminal(&inner);
+    command.stdin(std::process::Stdio::piped());
     let mut running = bundle.spawn(command);
     crate::support::wait_until("the terminal", || running.said().contains("terminal"));
     std::io::Write::write_all(&mut running.stdin(), b"words\n").unwrap();

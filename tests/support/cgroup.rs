@@ -30,7 +30,10 @@ pub fn hierarchies() -> Vec<Hierarchy> {
             "cgroup2" => Vec::new(),
             _ => continue,
         };
-        found.push(Hierarchy { at, controllers });
+        // A hierarchy may be mounted twice; the first place is the usual one.
+        if !found.iter().any(|other: &Hierarchy| other.controllers == controllers) {
+            found.push(Hierarchy { at, controllers });
+        }
     }
     found
 }

@@ -146,6 +146,16 @@ fn shown(command: &Command) -> String {
     words[script..].join(" ")
 }
 
+/// The command on a terminal that script(1) makes, which hands on the exit code.
+pub fn on_terminal(inner: &Command) -> Command {
+    // A shell takes the line apart again, so each word is quoted: a word may be a script of many lines.
+    let quoted = |word: &std::ffi::OsStr| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"));
+    let line: Vec<String> = std::iter::once(inner.get_program()).chain(inner.get_args()).map(quoted).collect();
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--return", "--command", &line.join(" "), "/dev/null"]);
+    command
+}
+
 /// Runs a program of the host to its end.
 #[track_caller]
 pub fn host(scratch: &Path, args: &[&str]) -> Outcome {
