@@ -133,7 +133,7 @@ fn walk(
     sys::stop_naming_descriptors();
     join(plan, &prepared)?;
     if plan.needs_usher()
-        && let Some(child) = spawn::bear_sibling(0)?
+        && let Some(child) = spawn::bear_sibling(0, link)?
     {
         let sent = link.done(Step::Enter, &child.pid.to_ne_bytes(), &[child.pidfd.as_fd()]);
         process::exit(sent.is_err().into())

@@ -12,7 +12,7 @@
 //!                    v2 where the clone did not               ->  walks into the hierarchies of v1; affinity
 //!    3 MapIds        setgroups, uid_map, gid_map              <-  usher or init: alone in its new user namespace,
 //!                                                                 then becomes its root
-//!    4 Enter         Record{pid}                                  usher: joins, makes user and time namespaces,
+//!    4 Enter         Record{pid}                            <->   usher: joins, makes user and time namespaces,
 //!                                                                 bears init (CLONE_PARENT), ends; init: joins and
 //!                                                                 makes the rest, cgroup namespace, session, keyring
 //!    5 Lend          mount sources and network devices      <->   kept as detached mounts

@@ -57,7 +57,7 @@ pub(super) fn place(entrance: Option<Entrance>, link: &Link, limits: &limits::Pl
 
 /// The usher's whole life (steps Place to Enter): join, make the user and time namespaces, bear init, end.
 pub(super) fn usher(plan: &Plan, mut prepared: Prepared<'_>, link: Link) -> ! {
-    let born = enter(plan, &mut prepared, &link).and_then(|()| bear_sibling(plan.namespaces.bear));
+    let born = enter(plan, &mut prepared, &link).and_then(|()| bear_sibling(plan.namespaces.bear, &link));
     match born {
         Ok(None) => init::run(plan, prepared, link),
         Ok(Some(child)) => {
@@ -95,21 +95,23 @@ fn enter(plan: &Plan, prepared: &mut Prepared<'_>, link: &Link) -> Result<()> {
 }
 
 /// Bears init as our own sibling: the runtime is its parent, and later whoever the runtime's orphans fall to.
-pub(super) fn bear_sibling(flags: u64) -> Result<Option<Child>> {
+///
+/// Init waits until the parent knows it: it shares the usher's end of the link, and could be the faster one to speak.
+pub(super) fn bear_sibling(flags: u64, link: &Link) -> Result<Option<Child>> {
     let (side, _) = compat::clone3::bear(Birth { flags: flags | libc::CLONE_PARENT as u64, cgroup: None })
         .doing("make the container's init")?;
-    Ok(match side {
-        Side::Child => None,
-        Side::Parent(child) => Some(child),
-    })
+    match side {
+        Side::Child => link.wait_for_go(Step::Enter).map(|()| None),
+        Side::Parent(child) => Ok(Some(child)),
+    }
 }
 
-/// Init's id and handle, as the usher sent them.
+/// Init's id and handle, as the usher sent them; init may go on.
 pub(super) fn from_usher(link: &Link) -> Result<Child> {
     let mut parcel = link.wait_for_done(Step::Enter)?;
     let pid = <[u8; size_of::<Pid>()]>::try_from(parcel.bytes.as_slice()).map(Pid::from_ne_bytes);
     match (pid, parcel.fds.pop()) {
-        (Ok(pid), Some(pidfd)) => Ok(Child { pid, pidfd }),
+        (Ok(pid), Some(pidfd)) => link.go(Step::Enter).map(|()| Child { pid, pidfd }),
         _ => Err(Error::new(Kind::Other, "the usher did not tell who init is")),
     }
 }
