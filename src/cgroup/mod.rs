@@ -17,9 +17,11 @@ mod inner;
 pub mod layout;
 mod make;
 pub mod place;
+pub mod stats;
 mod update;
 mod v1;
 mod v2;
+pub mod watch;
 pub mod write;
 
 use std::collections::BTreeMap;

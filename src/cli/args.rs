@@ -214,6 +214,17 @@ pub struct Spec {
     pub rootless: bool,
 }
 
+/// `events`
+#[derive(Debug, Args)]
+pub struct Events {
+    /// How long from one report of what is used to the next: 5s, 1m30s
+    #[arg(long, value_name = "DURATION", default_value = "5s")]
+    pub interval: String,
+    /// Tell what is used once
+    #[arg(long)]
+    pub stats: bool,
+}
+
 /// `update`
 #[derive(Debug, Args)]
 pub struct Update {
@@ -342,12 +353,19 @@ pub const COMMANDS: &[Entry] = &[
     entry("pause", "suspend all processes of a container", "<container-id>", Count::Exactly(1), Bare::augment_args),
     entry("resume", "let a paused container go on", "<container-id>", Count::Exactly(1), Bare::augment_args),
     entry("update", "change the limits of a container", "<container-id>", Count::Exactly(1), Update::augment_args),
+    entry(
+        "events",
+        "tell what a container uses, and when it runs out of memory",
+        "<container-id>",
+        Count::Exactly(1),
+        Events::augment_args,
+    ),
     entry("spec", "write an example of config.json", "", Count::Exactly(0), Spec::augment_args),
     entry("features", "tell what this runtime can do", "", Count::Exactly(0), Bare::augment_args),
 ];
 
 /// Commands that a later version brings. They are known, so that nobody takes their absence for a typo.
-pub const LATER: &[&str] = &["checkpoint", "restore", "events", "mounts"];
+pub const LATER: &[&str] = &["checkpoint", "restore", "mounts"];
 
 const fn entry(
     name: &'static str,

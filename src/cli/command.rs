@@ -4,16 +4,18 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 
-use super::args::{Delete, Exec, Global, Kill, List, Making, Ps, Run, Spec, Update};
+use super::args::{Delete, Events, Exec, Global, Kill, List, Making, Ps, Run, Spec, Update};
 use super::log::Log;
-use super::report;
 use super::root::Root;
+use super::{events, report};
 use crate::cgroup::{self, Layout};
 use crate::container::{
-    self, Container, Created, Deletion, Driver, ExecArguments, ExecProcess, ExecRequest, Request, Whom, store,
+    self, Container, Created, Deletion, Driver, ExecArguments, ExecProcess, ExecRequest, Notice, Request, Status, Whom,
+    store,
 };
 use crate::notify::Relay;
 use crate::sys::Errno;
@@ -191,6 +193,44 @@ pub(super) fn update(global: &Global, update: &Update, operands: &[String], log:
     tell(log, &warnings);
     tell(log, &container.update(&asked)?);
     Ok(0)
+}
+
+pub(super) fn events(global: &Global, asked: &Events, operands: &[String], log: &Log) -> Done {
+    let container = load(global, operands)?;
+    let interval = super::quantity::duration(&asked.interval)?;
+    if interval.is_zero() {
+        bail!("duration interval must be greater than 0");
+    }
+    let id = container.id();
+    if container.status()? == Status::Stopped {
+        bail!("container with id {id} is not running");
+    }
+    if asked.stats {
+        report::print(&events::stats(id, &container.stats()?)?)?;
+        return Ok(0);
+    }
+    let mut notices = match container.notify_oom() {
+        Err(error) if error.kind() == Kind::Unsupported => {
+            log.warning(&error.to_string());
+            container.notify_end()?
+        }
+        notices => notices?,
+    };
+    let mut next = Instant::now() + interval;
+    loop {
+        match notices.wait(Some(next.saturating_duration_since(Instant::now())))? {
+            Notice::Happened => report::print(&events::oom(id)?)?,
+            Notice::TimeIsUp => {
+                match container.stats() {
+                    // It has stopped in this moment: its end comes next.
+                    Err(error) if error.kind() == Kind::NotRunning => {}
+                    stats => report::print(&events::stats(id, &stats?)?)?,
+                }
+                next += interval;
+            }
+            Notice::Ended => return Ok(0),
+        }
+    }
 }
 
 pub(super) fn spec(spec: &Spec) -> Done {

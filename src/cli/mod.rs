@@ -10,6 +10,7 @@ use clap::{Args, Command, FromArgMatches};
 
 pub mod args;
 mod command;
+mod events;
 mod features;
 mod limits;
 pub mod log;
@@ -78,6 +79,7 @@ enum Parsed {
     Pause,
     Resume,
     Update(Box<args::Update>),
+    Events(args::Events),
     Spec(args::Spec),
     Features,
 }
@@ -157,6 +159,7 @@ fn ask(program: &Program, operands: Vec<String>, global: &mut Command) -> Result
         "pause" => Parsed::Pause,
         "resume" => Parsed::Resume,
         "update" => Parsed::Update(Box::new(parse(flags, spelled)?)),
+        "events" => Parsed::Events(parse(flags, spelled)?),
         "spec" => Parsed::Spec(parse(flags, spelled)?),
         "features" => Parsed::Features,
         other => return Err(anyhow!("no such command: {other}").into()),
@@ -193,6 +196,7 @@ fn dispatch(program: &str, global: &Global, parsed: Parsed, operands: Vec<String
         Parsed::Pause => command::pause(global, &operands),
         Parsed::Resume => command::resume(global, &operands),
         Parsed::Update(update) => command::update(global, &update, &operands, log),
+        Parsed::Events(events) => command::events(global, &events, &operands, log),
         Parsed::Spec(spec) => command::spec(&spec),
         Parsed::Features => command::features(),
     };

@@ -1,4 +1,6 @@
-//! Sizes as the command line of runc writes them.
+//! Sizes and durations as the command lines of runc write them.
+
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 
@@ -43,6 +45,40 @@ pub fn size(text: &str) -> anyhow::Result<i64> {
     Ok(bytes as i64)
 }
 
+/// A duration as Go writes it: `5s`, `1m30s`, `1.5h`, `300ms`. A bare number, as youki takes it, is of seconds.
+///
+/// # Errors
+/// Anything else, and a number that is too large.
+pub fn duration(text: &str) -> anyhow::Result<Duration> {
+    let invalid = || format!("invalid duration {text:?}");
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    if text.is_empty() {
+        bail!(invalid());
+    }
+    let (mut rest, mut sum) = (text.strip_prefix('+').unwrap_or(text), 0_f64);
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).with_context(invalid)?;
+        let (number, after) = rest.split_at(end);
+        let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, after) = after.split_at(end);
+        let number: f64 = number.parse().ok().with_context(invalid)?;
+        let scale = match unit {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" | "\u{b5}s" | "\u{3bc}s" => 1e-6,
+            "ns" => 1e-9,
+            _ => bail!(invalid()),
+        };
+        sum += number * scale;
+        rest = after;
+    }
+    Duration::try_from_secs_f64(sum).ok().with_context(invalid)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -73,6 +109,26 @@ mod tests {
         for bad in ["", "k", "-2", "-1m", "1x", "1kk", "1ib", "1.2.3", "32 mm", "1e3", "9999999999p", "m1", "+1", "1m "]
         {
             assert!(size(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn durations() {
+        let cases = [
+            ("5s", 5000),
+            ("300ms", 300),
+            ("1m30s", 90_000),
+            ("1.5h", 5_400_000),
+            ("2000us", 2),
+            ("7", 7000),
+            ("0", 0),
+            ("0s", 0),
+        ];
+        for (text, milliseconds) in cases {
+            assert_eq!(duration(text).unwrap().as_millis(), milliseconds, "{text}");
+        }
+        for bad in ["", "s", "5x", "-5s", "5s3", "1..5s", ".", "99999999999999999999s"] {
+            assert!(duration(bad).is_err(), "{bad:?}");
         }
     }
 }

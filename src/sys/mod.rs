@@ -16,6 +16,7 @@ pub mod bpf;
 pub mod cgroupfs;
 pub mod credential;
 pub mod descriptor;
+pub mod event;
 pub mod exec;
 pub mod file;
 pub mod lock;

@@ -13,6 +13,7 @@ mod descriptors;
 mod devices;
 mod engines;
 mod errors;
+mod events;
 mod exec;
 mod hooks;
 mod host_mounts;
