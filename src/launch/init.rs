@@ -33,8 +33,6 @@ pub(super) fn run(plan: &Plan, prepared: Prepared<'_>, link: Link) -> ! {
 
 /// Steps 2 to 14. Returns the gate behind which the program waits.
 fn create(plan: &Plan, mut prepared: Prepared<'_>, link: &Link, step: &mut Step) -> Result<Waiting> {
-    process::set_death_signal(libc::SIGKILL)?;
-
     *step = Step::MapIds;
     if plan.namespaces.usher.is_none() && plan.namespaces.ids.is_some() {
         link.wait_for_go(Step::MapIds)?;

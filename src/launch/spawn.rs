@@ -101,7 +101,11 @@ pub(super) fn bear_sibling(flags: u64, link: &Link) -> Result<Option<Child>> {
     let (side, _) = compat::clone3::bear(Birth { flags: flags | libc::CLONE_PARENT as u64, cgroup: None })
         .doing("make the container's init")?;
     match side {
-        Side::Child => link.wait_for_go(Step::Enter).map(|()| None),
+        Side::Child => {
+            // It is not inherited.
+            process::set_death_signal(libc::SIGKILL)?;
+            link.wait_for_go(Step::Enter).map(|()| None)
+        }
         Side::Parent(child) => Ok(Some(child)),
     }
 }

@@ -32,7 +32,8 @@ fn the_container_is_in_its_cgroup_and_the_cgroup_goes_with_it() {
             View::V2 => 1,
             _ => cgroup::hierarchies().iter().filter(|hierarchy| !hierarchy.controllers.is_empty()).count().max(1),
         };
-        assert!(placed >= expected, "{view:?}: {groups}");
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(placed >= expected, "{view:?}: {placed} of {expected} in\n{groups}\n{mounts}");
         bundle.finish_off();
         bundle.assert_gone();
     }

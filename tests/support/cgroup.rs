@@ -21,6 +21,10 @@ pub fn hierarchies() -> Vec<Hierarchy> {
         let kind = filesystem.next().unwrap_or_default();
         let flags = filesystem.nth(1).unwrap_or_default();
         let at = PathBuf::from(mount.split(' ').nth(4).unwrap_or_default());
+        if !at.starts_with("/sys/fs/cgroup") {
+            // A container's, whose test runs at the same time.
+            continue;
+        }
         let controllers = match kind {
             "cgroup" => flags
                 .split(',')
