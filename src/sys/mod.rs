@@ -28,6 +28,7 @@ pub mod pattern;
 pub mod process;
 pub mod pty;
 pub mod sched;
+pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod spawn;

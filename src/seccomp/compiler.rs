@@ -1,0 +1,235 @@
+//! From a profile to the program that the kernel runs: a pure function.
+//!
+//! The numbers of all calls of an architecture are put in order, neighbours with the same fate joined, and the fate of
+//! a number found by halving. What a call's arguments decide stands behind that search, so that a call which is
+//! allowed whatever its arguments is reached by its number and architecture alone: such calls the kernel (5.11)
+//! remembers in a bitmap, and runs no program for them.
+//!
+//! The rules of runc and libseccomp that profiles rely on:
+//! - The native architecture is always among those filtered. A call of any other is answered by killing the thread.
+//! - x32 shares its architecture with x86_64. Without x32 in the profile its numbers are of no known architecture;
+//!   but -1, by which a tracer skips a call, has the default action.
+//! - A rule with the default action is no rule. A name that an architecture does not have is no rule there.
+//! - A condition asked twice of one argument makes each condition of the entry a rule of its own.
+//! - Numbers above the largest call that the profile names answer `ENOSYS`, unless the default action lets calls pass:
+//!   whoever wrote the profile did not know of them, and a C library goes back to older calls on `ENOSYS` only
+//!   (runc's "patchbpf").
+
+use std::borrow::Cow;
+
+use seccompiler::sock_filter;
+use specconv::{Seccomp, SeccompAction, SeccompArg, SeccompOperator, SeccompRule};
+
+use super::abi::{self, Abi, Call, Multiplexed, X32_BIT};
+use super::bpf::{self, Compare, Program, Segment, Target};
+use super::condition::{self, Conditions};
+use super::tree::Tree;
+use super::{KILL_THREAD, code};
+use crate::error::{Error, Kind, Result};
+
+/// Most instructions of one filter (`BPF_MAXINSNS`, linux/bpf_common.h).
+const MOST: usize = 4096;
+
+/// Whether unknown newer calls answer `ENOSYS`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// As runc has it: where the default action is not to let calls pass.
+    Enosys,
+    /// The default action, as libseccomp alone has it.
+    Default,
+}
+
+/// Compiles a profile for a machine.
+///
+/// # Errors
+/// For an architecture of another byte order, for rules that contradict each other, and for a program that is longer
+/// than the kernel takes.
+pub fn compile(profile: &Seccomp, native: &'static Abi, unknown: Unknown) -> Result<Vec<sock_filter>> {
+    let abis = abi::chosen(&profile.architectures, native)?;
+    let mut program = Program::default();
+    let mut architectures: Vec<(u32, Target)> = Vec::new();
+    for (index, abi) in abis.iter().enumerate() {
+        if abis.iter().take(index).any(|earlier| earlier.audit == abi.audit) {
+            continue;
+        }
+        let sharing: Vec<&Abi> = abis.iter().copied().filter(|other| other.audit == abi.audit).collect();
+        let segments = numbers(&mut program, profile, &sharing, unknown)?;
+        architectures.push((abi.audit, program.look_up(bpf::NUMBER, &segments)));
+    }
+    let mut start = Target::Return(KILL_THREAD);
+    for (audit, target) in architectures.into_iter().rev() {
+        start = program.compare(Compare::Equal, audit, target, start);
+    }
+    let start = program.load(bpf::ARCHITECTURE, start);
+    let program = program.finish(start);
+    if program.len() > MOST {
+        let why = format!("the filter has {} instructions, and the kernel takes {MOST}", program.len());
+        return Err(Error::new(Kind::Unsupported, format!("linux.seccomp: {why}")));
+    }
+    Ok(program)
+}
+
+/// What becomes of each number of one architecture.
+fn numbers(program: &mut Program, profile: &Seccomp, sharing: &[&Abi], unknown: Unknown) -> Result<Vec<Segment>> {
+    let default = code(profile.default_action);
+    let to_default = Target::Return(default);
+    let x86_64 = sharing.iter().any(|abi| abi.base == 0);
+    let x32 = sharing.iter().find(|abi| abi.base == X32_BIT);
+    let shared = sharing.iter().any(|abi| abi.name == "SCMP_ARCH_X86_64") || x32.is_some();
+    let mut segments = vec![Segment { start: 0, target: to_default }];
+    if !x86_64 {
+        bpf::overlay(&mut segments, 0, X32_BIT - 1, Target::Return(KILL_THREAD));
+    } else if shared && x32.is_none() {
+        bpf::overlay(&mut segments, X32_BIT, u32::MAX - 1, Target::Return(KILL_THREAD));
+    }
+    for abi in sharing {
+        let (rules, largest) = rules(profile, abi);
+        let mut at = 0;
+        for of_one in rules.chunk_by(|a, b| a.number == b.number) {
+            let Some(Rule { number, .. }) = of_one.first() else { continue };
+            let target = fate(program, of_one, abi.wide, default)?;
+            // Numbers only grow: no need to look for the place.
+            if target != to_default {
+                put(&mut segments, &mut at, *number, target);
+            }
+        }
+        if let (Unknown::Enosys, false, Some(largest)) = (unknown, lets_pass(profile.default_action), largest) {
+            let enosys = Target::Return(code(SeccompAction::Errno(libc::ENOSYS as u16)));
+            for (from, to) in beyond(largest, abi.base, shared) {
+                bpf::overlay(&mut segments, from, to, enosys);
+            }
+        }
+    }
+    bpf::merge(&mut segments);
+    Ok(segments)
+}
+
+/// One number's fate. `at` is where the last one went.
+fn put(segments: &mut Vec<Segment>, at: &mut usize, number: u32, target: Target) {
+    while segments.get(*at + 1).is_some_and(|next| next.start <= number) {
+        *at += 1;
+    }
+    let Some(around) = segments.get(*at).copied() else { return };
+    let next = number.wrapping_add(1);
+    let goes_on = segments.get(*at + 1).is_none_or(|segment| segment.start != next) && next != 0;
+    let tail = goes_on.then_some(Segment { start: next, ..around });
+    let one = Segment { start: number, target };
+    let from = if around.start == number { *at } else { *at + 1 };
+    let to = if around.start == number { *at + 1 } else { from };
+    segments.splice(from..to, std::iter::once(one).chain(tail));
+    *at = from;
+}
+
+/// The numbers that no profile of its time could know. Those of x32 and of x86_64 are told apart by their bit alone.
+fn beyond(largest: u32, base: u32, shared: bool) -> Vec<(u32, u32)> {
+    match (shared, base) {
+        (false, _) => vec![(largest + 1, u32::MAX)],
+        (true, 0) => vec![(largest + 1, X32_BIT - 1), (2 * X32_BIT, 3 * X32_BIT - 1)],
+        (true, _) => vec![(largest + 1, 2 * X32_BIT - 1), (3 * X32_BIT, u32::MAX)],
+    }
+}
+
+fn lets_pass(action: SeccompAction) -> bool {
+    matches!(action, SeccompAction::Allow | SeccompAction::Log | SeccompAction::Trace(_))
+}
+
+/// A rule for one number.
+struct Rule<'a> {
+    number: u32,
+    action: u32,
+    conditions: Cow<'a, [SeccompArg]>,
+    /// Where it stands, for messages.
+    entry: usize,
+    name: &'a str,
+}
+
+/// All rules of one interface by number, those of one number in their order; and the largest number named.
+fn rules<'a>(profile: &'a Seccomp, abi: &Abi) -> (Vec<Rule<'a>>, Option<u32>) {
+    let default = code(profile.default_action);
+    let mut rules = Vec::with_capacity(512);
+    let mut largest = None;
+    for (entry, asked) in profile.syscalls.iter().enumerate() {
+        let action = code(asked.action);
+        for name in &asked.names {
+            let Some(call) = abi::call(name) else { continue };
+            let number = abi.number(call);
+            let multiplexed = multiplexer(abi, call);
+            // Where a call is multiplexed, runc's stub does not see its own number.
+            if multiplexed.is_none() {
+                largest = largest.max(number.filter(|number| *number != abi.base));
+            }
+            if action == default {
+                continue;
+            }
+            for conditions in split(asked) {
+                if let Some((number, which)) = multiplexed {
+                    let conditions = through(which, conditions).into();
+                    rules.push(Rule { number, action, conditions, entry, name });
+                }
+                if let Some(number) = number {
+                    rules.push(Rule { number, action, conditions: conditions.into(), entry, name });
+                }
+            }
+        }
+    }
+    rules.sort_by_key(|rule| rule.number);
+    // The number 0 is indistinguishable from "none" to runc.
+    (rules, largest)
+}
+
+/// An entry's conditions hold together, unless one argument is asked twice.
+fn split(rule: &SeccompRule) -> impl Iterator<Item = &[SeccompArg]> {
+    let seen = |at: usize, index: u32| rule.args.iter().take(at).any(|arg| arg.index == index);
+    let twice = rule.args.iter().enumerate().any(|(at, arg)| seen(at, arg.index));
+    rule.args.chunks(if twice { 1 } else { rule.args.len().max(1) }).chain(rule.args.is_empty().then_some(&[][..]))
+}
+
+fn multiplexer(abi: &Abi, call: &Call) -> Option<(u32, u32)> {
+    abi.socketcall.or(abi.ipc)?;
+    match abi::multiplexed(call.0)? {
+        Multiplexed::Socket(which) => abi.socketcall.map(|number| (number, which)),
+        Multiplexed::Ipc(which) => abi.ipc.map(|number| (number, which)),
+    }
+}
+
+/// The first argument says which call it is, whatever was asked of it; the others are compared although they are now
+/// pointers. That is what libseccomp does: conditions on sockets do not bind 32-bit programs.
+fn through(which: u32, conditions: &[SeccompArg]) -> Vec<SeccompArg> {
+    let call = SeccompArg { index: 0, value: u64::from(which), value_two: 0, op: SeccompOperator::Equal };
+    std::iter::once(call).chain(conditions.iter().copied().filter(|condition| condition.index != 0)).collect()
+}
+
+/// What becomes of one call.
+fn fate(program: &mut Program, rules: &[Rule<'_>], wide: bool, default: u32) -> Result<Target> {
+    let Some(first) = rules.first() else { return Ok(Target::Return(default)) };
+    // The usual case: nothing is asked.
+    let unconditional = |rule: &&Rule<'_>| rule.conditions.iter().all(|asked| condition::vacuous(asked, wide));
+    if unconditional(&first) {
+        return Ok(Target::Return(first.action));
+    }
+    let always = rules.iter().position(|rule| unconditional(&rule));
+    let asking = rules.get(..always.unwrap_or(rules.len())).unwrap_or_default();
+    let conditions = |rule: &Rule<'_>| -> Conditions {
+        let mut sorted = rule.conditions.to_vec();
+        sorted.sort_by_key(|condition| condition.index);
+        sorted
+    };
+    if asking.iter().all(|rule| rule.action == first.action) {
+        if let Some(always) = always.and_then(|at| rules.get(at)) {
+            return Ok(Target::Return(always.action));
+        }
+        let all: Vec<_> = asking.iter().map(conditions).collect();
+        return Ok(condition::any_of(program, &all, wide, first.action, default));
+    }
+    let mut tree = Tree::default();
+    for rule in asking {
+        tree.add(&conditions(rule), wide, rule.action).map_err(|_| {
+            let why = format!("{:?}: another rule for the same arguments has another action (EEXIST)", rule.name);
+            Error::invalid(format_args!("linux.seccomp.syscalls[{}]", rule.entry), why)
+        })?;
+    }
+    match always.and_then(|at| rules.get(at)) {
+        Some(always) => Ok(Target::Return(always.action)),
+        None => Ok(tree.write(program, default)),
+    }
+}

@@ -1,0 +1,316 @@
+//! The filter compiler against libseccomp: random profiles, both programs run on the same calls.
+//!
+//! libseccomp is driven through Python (tests/syscalls/reference.py), so that nothing has to be linked. Build errors
+//! are compared too. `ORLOP_FUZZ_PROFILES` sets how many profiles, `ORLOP_FUZZ_SEED` where to begin.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use orlop::seccomp::compiler::compile;
+use orlop::seccomp::{Abi, Unknown, sock_filter};
+use serde_json::{Value, json};
+use specconv::{Seccomp, SeccompAction, SeccompArg, SeccompOperator, SeccompRule};
+
+#[path = "syscalls/cbpf.rs"]
+mod cbpf;
+
+use cbpf::Data;
+
+const ARCHITECTURES: [&str; 6] = [
+    "SCMP_ARCH_X86_64",
+    "SCMP_ARCH_X86",
+    "SCMP_ARCH_X32",
+    "SCMP_ARCH_AARCH64",
+    "SCMP_ARCH_ARM",
+    "SCMP_ARCH_RISCV64",
+];
+
+/// Calls that differ in where they exist, and in how.
+const NAMES: [&str; 24] = [
+    "read", "write", "openat", "clone", "personality", "socket", "bind", "connect", "accept", "recvmmsg", "semop", "shmctl",
+    "socketcall", "ipc", "mmap", "mmap2", "waitpid", "ioctl", "arch_prctl", "set_tls", "futex_waitv", "execveat",
+    "rt_sigaction", "riscv_flush_icache",
+];
+
+const OPERATORS: [(&str, SeccompOperator); 7] = [
+    ("SCMP_CMP_NE", SeccompOperator::NotEqual),
+    ("SCMP_CMP_LT", SeccompOperator::Less),
+    ("SCMP_CMP_LE", SeccompOperator::LessOrEqual),
+    ("SCMP_CMP_EQ", SeccompOperator::Equal),
+    ("SCMP_CMP_GE", SeccompOperator::GreaterOrEqual),
+    ("SCMP_CMP_GT", SeccompOperator::Greater),
+    ("SCMP_CMP_MASKED_EQ", SeccompOperator::MaskedEqual),
+];
+
+const EEXIST: &str = "-17";
+
+/// xorshift64*: small, and the same everywhere.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    fn below(&mut self, most: usize) -> usize {
+        ((self.roll() >> 33) as usize) % most
+    }
+
+    fn one_in(&mut self, many: usize) -> bool {
+        self.below(many) == 0
+    }
+
+    fn of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())]
+    }
+
+    fn value(&mut self) -> u64 {
+        const EDGES: [u64; 16] =
+            [0, 1, 2, 3, 5, 7, 0xf, 0x10, 0x11, 0xff, 0x7fff_ffff, 0x8000_0000, 0xffff_fffe, 0xffff_ffff, 0x7e02_0000, 13];
+        match self.below(8) {
+            0..=4 => self.of(&EDGES),
+            5 => self.of(&EDGES) | 1 << 32,
+            6 => self.of(&EDGES) << 32 | self.of(&EDGES) & 0xffff_ffff,
+            _ => u64::MAX - self.of(&[0, 1, 2]),
+        }
+    }
+
+    fn action(&mut self, mixed: bool) -> SeccompAction {
+        use SeccompAction::*;
+        if mixed { self.of(&[Errno(1), Errno(2), Errno(3), Allow, Log, Trap, KillProcess]) } else { self.of(&[Allow, Errno(7)]) }
+    }
+
+    /// A profile; `mixed` lets the rules of one call have several actions.
+    fn profile(&mut self) -> Seccomp {
+        let mixed = self.one_in(2);
+        let names: Vec<_> = (0..1 + self.below(3)).map(|_| self.of(&NAMES)).collect();
+        let action = self.action(true);
+        let syscalls = (0..1 + self.below(6))
+            .map(|_| SeccompRule {
+                names: vec![self.of(&names).to_owned()],
+                action: if mixed { self.action(true) } else { action },
+                args: self.conditions(),
+            })
+            .collect();
+        let architectures = match self.below(6) {
+            0 => vec![],
+            1 => vec!["SCMP_ARCH_X86"],
+            2 => vec!["SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+            3 => vec!["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+            4 => vec!["SCMP_ARCH_ARM", "SCMP_ARCH_AARCH64"],
+            _ => vec!["SCMP_ARCH_RISCV64", "SCMP_ARCH_X32"],
+        };
+        Seccomp {
+            default_action: self.action(mixed),
+            architectures: architectures.into_iter().map(str::to_owned).collect(),
+            flags: Some(Vec::new()),
+            syscalls,
+            listener_path: None,
+            listener_metadata: None,
+        }
+    }
+
+    fn conditions(&mut self) -> Vec<SeccompArg> {
+        let count = self.of(&[0, 1, 1, 1, 1, 2, 2, 3]);
+        (0..count)
+            .map(|_| SeccompArg {
+                index: self.of(&[0, 0, 0, 1, 1, 2, 5]),
+                value: self.value(),
+                value_two: self.value(),
+                op: self.of(&OPERATORS).1,
+            })
+            .collect()
+    }
+}
+
+fn code(action: SeccompAction) -> u32 {
+    match action {
+        SeccompAction::KillThread => 0,
+        SeccompAction::KillProcess => 0x8000_0000,
+        SeccompAction::Trap => 0x0003_0000,
+        SeccompAction::Errno(errno) => 0x0005_0000 | u32::from(errno),
+        SeccompAction::Notify => 0x7fc0_0000,
+        SeccompAction::Trace(message) => 0x7ff0_0000 | u32::from(message),
+        SeccompAction::Log => 0x7ffc_0000,
+        SeccompAction::Allow => 0x7fff_0000,
+    }
+}
+
+/// libseccomp, in a process of its own.
+struct Reference {
+    child: Child,
+    to: ChildStdin,
+    from: BufReader<ChildStdout>,
+    hello: Value,
+}
+
+impl Reference {
+    fn start() -> Option<Reference> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/syscalls/reference.py");
+        let mut child =
+            Command::new("python3").arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().ok()?;
+        let mut to = child.stdin.take().unwrap();
+        let mut from = BufReader::new(child.stdout.take().unwrap());
+        let _ = writeln!(to, "{}", json!(orlop::seccomp::names().collect::<Vec<_>>()));
+        let mut line = String::new();
+        from.read_line(&mut line).ok()?;
+        let hello = serde_json::from_str(&line).ok()?;
+        Some(Reference { child, to, from, hello })
+    }
+
+    /// What runc would ask of libseccomp for this profile.
+    fn build(&mut self, profile: &Seccomp) -> Result<Vec<sock_filter>, String> {
+        let mut rules = Vec::new();
+        for rule in &profile.syscalls {
+            if rule.action == profile.default_action {
+                continue;
+            }
+            let words = |arg: &SeccompArg| {
+                let op = OPERATORS.iter().find(|(_, op)| *op == arg.op).unwrap().0;
+                json!([arg.index, op, arg.value, arg.value_two])
+            };
+            let mut counts = [0; 6];
+            rule.args.iter().for_each(|arg| counts[arg.index as usize] += 1);
+            let apart = counts.iter().any(|count| *count > 1);
+            for name in &rule.names {
+                if apart {
+                    rules.extend(rule.args.iter().map(|arg| json!([code(rule.action), name, [words(arg)]])));
+                } else {
+                    rules.push(json!([code(rule.action), name, rule.args.iter().map(words).collect::<Vec<_>>()]));
+                }
+            }
+        }
+        let mut architectures = profile.architectures.clone();
+        if !architectures.iter().any(|name| name == "SCMP_ARCH_X86_64") {
+            architectures.push("SCMP_ARCH_X86_64".into());
+        }
+        let asked = json!({"default": code(profile.default_action), "architectures": architectures, "rules": rules});
+        writeln!(self.to, "{asked}").unwrap();
+        let mut line = String::new();
+        self.from.read_line(&mut line).unwrap();
+        let line = line.trim();
+        if line.starts_with('-') {
+            return Err(line.to_owned());
+        }
+        let bytes: Vec<u8> =
+            (0..line.len() / 2).map(|at| u8::from_str_radix(&line[2 * at..2 * at + 2], 16).unwrap()).collect();
+        Ok(bytes
+            .chunks_exact(8)
+            .map(|b| sock_filter {
+                code: u16::from_le_bytes([b[0], b[1]]),
+                jt: b[2],
+                jf: b[3],
+                k: u32::from_le_bytes([b[4], b[5], b[6], b[7]]),
+            })
+            .collect())
+    }
+}
+
+impl Drop for Reference {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn native() -> &'static Abi {
+    Abi::named("SCMP_ARCH_X86_64").unwrap()
+}
+
+/// Calls on the borders of what the profile asks.
+fn inputs(dice: &mut Dice, profile: &Seccomp) -> Vec<Data> {
+    let mut values = vec![0, 1, u64::MAX, 1 << 32, 0xffff_ffff];
+    let mut numbers = vec![0, 1, 511, 0x3fff_ffff, 0x4000_0000, 0x7fff_ffff, 0x8000_0000, u32::MAX - 1, u32::MAX];
+    for rule in &profile.syscalls {
+        for arg in &rule.args {
+            for value in [arg.value, arg.value_two, arg.value & arg.value_two, !arg.value] {
+                values.extend([value, value.wrapping_add(1), value.wrapping_sub(1), value & 0xffff_ffff]);
+                values.extend([value.wrapping_add(1 << 32), value ^ 1 << 63, value | 1 << 32]);
+            }
+        }
+        for name in &rule.names {
+            for abi in ARCHITECTURES {
+                if let Some(number) = Abi::named(abi).unwrap().number_of(name) {
+                    numbers.extend([number, number, number, number, number + 1, number ^ 0x4000_0000]);
+                }
+            }
+        }
+    }
+    numbers.extend([102, 117]);
+    (0..200)
+        .map(|_| Data {
+            number: dice.of(&numbers),
+            arch: if dice.one_in(20) { 0x1234 } else { Abi::named(dice.of(&ARCHITECTURES)).unwrap().audit() },
+            args: std::array::from_fn(|_| if dice.one_in(6) { dice.below(22) as u64 } else { dice.of(&values) }),
+        })
+        .collect()
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |value| value.parse().unwrap())
+}
+
+#[test]
+fn libseccomp_decides_the_same() {
+    let Some(mut reference) = Reference::start() else {
+        eprintln!("skipped: python3 or libseccomp.so.2 is not here");
+        return;
+    };
+    let (profiles, seed) = (setting("ORLOP_FUZZ_PROFILES", 400), setting("ORLOP_FUZZ_SEED", 1));
+    let (mut calls, mut errors, mut different) = (0u64, 0u64, 0u64);
+    for at in 0..profiles {
+        let mut dice = Dice((seed + at).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        let profile = dice.profile();
+        let ours = compile(&profile, native(), Unknown::Default);
+        let theirs = reference.build(&profile);
+        let report = |what: String| eprintln!("seed {}: {what}\n{profile:#?}\n", seed + at);
+        match (&ours, &theirs) {
+            (Err(error), Err(code)) => {
+                assert!(error.to_string().contains("EEXIST") && code == EEXIST, "{error}: {code}");
+                errors += 1;
+            }
+            (Ok(ours), Ok(theirs)) => {
+                for data in inputs(&mut dice, &profile) {
+                    calls += 1;
+                    let (mine, reference) = (cbpf::run(ours, &data).0, cbpf::run(theirs, &data).0);
+                    if mine != reference {
+                        different += 1;
+                        report(format!("{data:x?}: {mine:#x}, libseccomp {reference:#x}"));
+                        break;
+                    }
+                }
+            }
+            (ours, theirs) => {
+                different += 1;
+                report(format!("{:?}, libseccomp {:?}", ours.as_ref().err(), theirs.as_ref().err()));
+            }
+        }
+    }
+    eprintln!(
+        "libseccomp {}: {profiles} profiles from seed {seed}, {calls} calls, {errors} contradictions, {different} different",
+        reference.hello["version"]
+    );
+    assert_eq!(different, 0);
+}
+
+#[test]
+fn libseccomp_has_the_same_numbers() {
+    let Some(reference) = Reference::start() else {
+        eprintln!("skipped: python3 or libseccomp.so.2 is not here");
+        return;
+    };
+    let mut compared = 0;
+    for (arch, numbers) in reference.hello["numbers"].as_object().unwrap() {
+        let abi = Abi::named(arch).unwrap();
+        for (name, number) in numbers.as_object().unwrap() {
+            let Ok(number) = u32::try_from(number.as_i64().unwrap()) else { continue };
+            assert_eq!(abi.number_of(name), Some(number), "{arch} {name}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 1500, "{compared}");
+}
