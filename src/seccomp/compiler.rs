@@ -86,7 +86,10 @@ fn numbers(program: &mut Program, profile: &Seccomp, sharing: &[&Abi], unknown: 
         let (rules, largest) = rules(profile, abi);
         let mut at = 0;
         for of_one in rules.chunk_by(|a, b| a.number == b.number) {
-            let Some(Rule { number, .. }) = of_one.first() else { continue };
+            let Some(Rule { number: Some(number), .. }) = of_one.first() else {
+                of_one.chunk_by(|a, b| a.name == b.name).try_for_each(|absent| no_contradiction(absent, abi.wide))?;
+                continue;
+            };
             let target = fate(program, of_one, abi.wide, default)?;
             // Numbers only grow: no need to look for the place.
             if target != to_default {
@@ -133,9 +136,10 @@ fn lets_pass(action: SeccompAction) -> bool {
     matches!(action, SeccompAction::Allow | SeccompAction::Log | SeccompAction::Trace(_))
 }
 
-/// A rule for one number.
+/// A rule for one call.
 struct Rule<'a> {
-    number: u32,
+    /// `None` where the interface does not have the call.
+    number: Option<u32>,
     action: u32,
     conditions: Cow<'a, [SeccompArg]>,
     /// Where it stands, for messages.
@@ -164,15 +168,16 @@ fn rules<'a>(profile: &'a Seccomp, abi: &Abi) -> (Vec<Rule<'a>>, Option<u32>) {
             for conditions in split(asked) {
                 if let Some((number, which)) = multiplexed {
                     let conditions = through(which, conditions).into();
-                    rules.push(Rule { number, action, conditions, entry, name });
+                    rules.push(Rule { number: Some(number), action, conditions, entry, name });
                 }
-                if let Some(number) = number {
+                // Rules for a call that is not there do nothing, but may not contradict each other either.
+                if number.is_some() || abi.socketcall.is_none() {
                     rules.push(Rule { number, action, conditions: conditions.into(), entry, name });
                 }
             }
         }
     }
-    rules.sort_by_key(|rule| rule.number);
+    rules.sort_by(|a, b| (a.number, a.number.map_or(a.name, |_| "")).cmp(&(b.number, b.number.map_or(b.name, |_| ""))));
     // The number 0 is indistinguishable from "none" to runc.
     (rules, largest)
 }
@@ -201,35 +206,47 @@ fn through(which: u32, conditions: &[SeccompArg]) -> Vec<SeccompArg> {
 
 /// What becomes of one call.
 fn fate(program: &mut Program, rules: &[Rule<'_>], wide: bool, default: u32) -> Result<Target> {
-    let Some(first) = rules.first() else { return Ok(Target::Return(default)) };
-    // The usual case: nothing is asked.
-    let unconditional = |rule: &&Rule<'_>| rule.conditions.iter().all(|asked| condition::vacuous(asked, wide));
-    if unconditional(&first) {
-        return Ok(Target::Return(first.action));
-    }
-    let always = rules.iter().position(|rule| unconditional(&rule));
-    let asking = rules.get(..always.unwrap_or(rules.len())).unwrap_or_default();
-    let conditions = |rule: &Rule<'_>| -> Conditions {
-        let mut sorted = rule.conditions.to_vec();
-        sorted.sort_by_key(|condition| condition.index);
-        sorted
+    let (asking, always) = until_unconditional(rules, wide);
+    let (Some(first), None) = (asking.first(), &always) else {
+        no_contradiction(rules, wide)?;
+        return Ok(Target::Return(always.map_or(default, |rule| rule.action)));
     };
     if asking.iter().all(|rule| rule.action == first.action) {
-        if let Some(always) = always.and_then(|at| rules.get(at)) {
-            return Ok(Target::Return(always.action));
-        }
         let all: Vec<_> = asking.iter().map(conditions).collect();
         return Ok(condition::any_of(program, &all, wide, first.action, default));
     }
+    Ok(tree(asking, wide)?.write(program, default))
+}
+
+/// A rule without conditions decides, whatever stands beside it; what comes after it is not looked at.
+fn until_unconditional<'r, 'a>(rules: &'r [Rule<'a>], wide: bool) -> (&'r [Rule<'a>], Option<&'r Rule<'a>>) {
+    let unconditional = |rule: &Rule<'_>| rule.conditions.iter().all(|asked| condition::vacuous(asked, wide));
+    let at = rules.iter().position(unconditional);
+    (rules.get(..at.unwrap_or(rules.len())).unwrap_or_default(), at.and_then(|at| rules.get(at)))
+}
+
+fn no_contradiction(rules: &[Rule<'_>], wide: bool) -> Result<()> {
+    let (asking, _) = until_unconditional(rules, wide);
+    if asking.iter().any(|rule| asking.first().is_some_and(|first| first.action != rule.action)) {
+        tree(asking, wide)?;
+    }
+    Ok(())
+}
+
+/// The conditions in the order of the arguments.
+fn conditions(rule: &Rule<'_>) -> Conditions {
+    let mut sorted = rule.conditions.to_vec();
+    sorted.sort_by_key(|condition| condition.index);
+    sorted
+}
+
+fn tree(rules: &[Rule<'_>], wide: bool) -> Result<Tree> {
     let mut tree = Tree::default();
-    for rule in asking {
+    for rule in rules {
         tree.add(&conditions(rule), wide, rule.action).map_err(|_| {
             let why = format!("{:?}: another rule for the same arguments has another action (EEXIST)", rule.name);
             Error::invalid(format_args!("linux.seccomp.syscalls[{}]", rule.entry), why)
         })?;
     }
-    match always.and_then(|at| rules.get(at)) {
-        Some(always) => Ok(Target::Return(always.action)),
-        None => Ok(tree.write(program, default)),
-    }
+    Ok(tree)
 }

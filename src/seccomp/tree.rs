@@ -27,7 +27,7 @@ struct Test {
     datum: u32,
     /// The condition it comes from.
     origin: SeccompOperator,
-    /// The whole value of that condition.
+    /// The whole value, where that condition orders values.
     whole: u64,
 }
 
@@ -95,7 +95,8 @@ fn plain(op: SeccompOperator) -> (Compare, bool) {
 
 fn test(condition: &SeccompArg, high: bool, compare: Compare) -> Test {
     let masked = condition.op == SeccompOperator::MaskedEqual;
-    let (mask, whole) = if masked { (condition.value, condition.value_two) } else { (u64::MAX, condition.value) };
+    let (mask, datum) = if masked { (condition.value, condition.value_two) } else { (u64::MAX, condition.value) };
+    let orders = !matches!(condition.op, SeccompOperator::Equal | SeccompOperator::NotEqual) && !masked;
     let word = |value: u64| if high { (value >> 32) as u32 } else { value as u32 };
     Test {
         argument: condition.index,
@@ -103,9 +104,9 @@ fn test(condition: &SeccompArg, high: bool, compare: Compare) -> Test {
         compare,
         masked,
         mask: word(mask),
-        datum: word(whole) & word(mask),
+        datum: word(datum) & word(mask),
         origin: condition.op,
-        whole,
+        whole: if orders { datum } else { 0 },
     }
 }
 
