@@ -27,7 +27,7 @@ struct Linux {
     namespaces: Vec<&'static str>,
     capabilities: &'static [&'static str],
     cgroup: Cgroup,
-    seccomp: Enabled,
+    seccomp: Seccomp,
     apparmor: Enabled,
     selinux: Enabled,
     intel_rdt: Enabled,
@@ -44,6 +44,17 @@ struct Cgroup {
     systemd: bool,
     systemd_user: bool,
     rdma: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Seccomp {
+    enabled: bool,
+    actions: &'static [&'static str],
+    operators: Vec<&'static str>,
+    archs: &'static [&'static str],
+    known_flags: &'static [&'static str],
+    supported_flags: Vec<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -88,7 +99,7 @@ fn features() -> Features {
             namespaces: known::namespaces(),
             capabilities: known::capabilities(),
             cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: true },
-            seccomp: off(),
+            seccomp: seccomp(),
             apparmor: off(),
             selinux: off(),
             intel_rdt: off(),
@@ -101,6 +112,18 @@ fn features() -> Features {
             ("io.github.orlop.commit", super::report::COMMIT),
         ]),
         potentially_unsafe_config_annotations: UNSAFE,
+    }
+}
+
+fn seccomp() -> Seccomp {
+    let known_flags = known::seccomp_flags();
+    Seccomp {
+        enabled: crate::seccomp::Abi::native().is_ok(),
+        actions: known::seccomp_actions(),
+        operators: known::seccomp_operators(),
+        archs: known::seccomp_architectures(),
+        known_flags,
+        supported_flags: known_flags.iter().copied().filter(|flag| crate::seccomp::supports(flag)).collect(),
     }
 }
 
@@ -122,7 +145,8 @@ mod tests {
         assert!(has("/mountOptions", "rro"), "containerd: RecursiveReadOnlyMounts");
         assert!(has("/linux/namespaces", "user"), "containerd: UserNamespaces");
         assert_eq!(value.pointer("/linux/mountExtensions/idmap/enabled").unwrap(), true);
-        assert_eq!(value.pointer("/linux/seccomp/enabled").unwrap(), false);
+        assert_eq!(value.pointer("/linux/seccomp/enabled").unwrap(), true);
+        assert!(has("/linux/seccomp/supportedFlags", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"));
         assert_eq!(value.pointer("/linux/cgroup/systemdUser").unwrap(), false);
         assert!(has("/potentiallyUnsafeConfigAnnotations", "org.systemd.property."));
         assert_eq!(value["hooks"].as_array().unwrap().len(), 6);

@@ -17,6 +17,7 @@ use crate::namespaces;
 use crate::notify;
 use crate::plan::{self, Facts, Plan, ProgramPlan, Wishes};
 use crate::rootfs;
+use crate::seccomp;
 use crate::sys::file::OFlags;
 use crate::sys::process::Child;
 use crate::sys::{refused, socket};
@@ -182,6 +183,11 @@ pub(super) fn console(plan: &ProgramPlan, socket: Option<&Path>) -> Result<(Opti
     }
 }
 
+/// Connects to who answers the filter's notifications.
+pub(super) fn agent(plan: &ProgramPlan) -> Result<Option<OwnedFd>> {
+    plan.seccomp.as_ref().and_then(|filter| filter.listener.as_ref()).map(seccomp::listener::connect).transpose()
+}
+
 /// A container under construction. Dropped before [`Making::done`], it is deleted as `delete --force` would.
 struct Making {
     /// `None` once the container stands.
@@ -227,6 +233,7 @@ impl Making {
             console,
             bundle: open_directory(&plan.bundle)?,
             hook_output: hook_output(&plan.annotations)?,
+            agent: agent(&plan.program)?,
         })
     }
 

@@ -9,6 +9,7 @@ use super::pid_file::PidFile;
 use super::{Container, ExecArguments, ExecProcess, ExecRequest, Execed, Process, Status, descriptors};
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Context, Error, Kind, Result};
+use crate::hooks;
 use crate::host::Host;
 use crate::launch::{self, exec::Prepared};
 use crate::plan::{self, Wishes};
@@ -51,7 +52,8 @@ impl Container {
         let receiver = request.pidfd_socket.as_deref().map(terminal::connect).transpose()?;
         let cgroup = self.cgroup_of_exec(&request.cgroup)?;
         let root = if plan.mount_namespace { None } else { Some(open_directory(&self.record.rootfs)?) };
-        let prepared = Prepared { init: init.pidfd(), cgroup: cgroup.as_ref(), root, console };
+        let agent = super::create::agent(&plan.program)?.map(|agent| (agent, self.running_state(&config)));
+        let prepared = Prepared { init: init.pidfd(), cgroup: cgroup.as_ref(), root, console, agent };
         let mut pid_file = None;
         let launched = launch::exec::exec(&plan, prepared, &mut |child| {
             if let Some(receiver) = &receiver {
@@ -70,6 +72,19 @@ impl Container {
 }
 
 impl Container {
+    /// The container's state as an agent gets it with the listener of a second process.
+    fn running_state(&self, config: &specconv::Config) -> String {
+        hooks::OciState {
+            oci_version: hooks::OCI_VERSION,
+            id: self.id(),
+            status: "running",
+            pid: self.record.init_process_pid,
+            bundle: &self.record.bundle.to_string_lossy(),
+            annotations: &config.annotations,
+        }
+        .to_json()
+    }
+
     /// The cgroup that a second process joins: the container's, or the one below it that was asked for.
     fn cgroup_of_exec(&self, asked: &[String]) -> Result<Option<Cgroup>> {
         let Some(saved) = &self.record.cgroup else {

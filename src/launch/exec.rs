@@ -9,7 +9,7 @@
 //!    4 Enter                                                    usher: closes what is the host's; joins all of
 //!                                                               init's namespaces at once; bears the child, ends;
 //!                                                               child: session, keyring; terminal
-//!   13 Become                                                   as init
+//!   13 Become  passes the filter's listener on                  as init, the filter included
 //!   14 Ready  rlimits; pid file                             <-  executable found
 //!   16 Exec   hears the link's end: it was executed         <-  execve
 //! ```
@@ -30,6 +30,7 @@ use crate::cgroup::{Cgroup, Entrance};
 use crate::error::{Context, Error, Result};
 use crate::plan::{ExecPlan, ProgramPlan};
 use crate::program;
+use crate::seccomp::Moment;
 use crate::sys::process::{self, Child};
 use crate::sys::{self, namespace};
 use crate::{compat, identity, limits, namespaces, signal, terminal};
@@ -45,6 +46,8 @@ pub struct Prepared<'a> {
     pub root: Option<OwnedFd>,
     /// Where the child sends its terminal's master.
     pub console: Option<OwnedFd>,
+    /// The connection to the agent that answers the filter's notifications, and the container's state for it.
+    pub agent: Option<(OwnedFd, String)>,
 }
 
 /// Starts a second process in the container; returns once its program was executed.
@@ -63,7 +66,7 @@ pub fn exec(plan: &ExecPlan, prepared: Prepared<'_>, ready: &mut dyn FnMut(&Chil
     let entrance = spawn::entrance(prepared.cgroup)?;
     let Some(born) = spawn::bear(0, prepared.cgroup.and_then(Cgroup::fd))? else {
         drop(link);
-        run(plan, prepared, entrance, theirs)
+        run(plan, Prepared { agent: None, ..prepared }, entrance, theirs)
     };
     drop((theirs, entrance));
     let first = born.child;
@@ -88,6 +91,11 @@ pub fn exec(plan: &ExecPlan, prepared: Prepared<'_>, ready: &mut dyn FnMut(&Chil
     } else {
         first
     };
+
+    // 13 Become
+    if let Some((agent, state)) = &prepared.agent {
+        parent::pass_listener_on(&link, &child, &plan.program, agent.as_fd(), state)?;
+    }
 
     // 14 Ready
     let told = link.wait_for_done(Step::Ready)?;
@@ -147,12 +155,13 @@ fn walk(
     }
 
     *step = Step::Become;
-    let (program, warnings) = init::become_program(&plan.program)?;
+    let (program, warnings) = init::become_program(&plan.program, link)?;
 
     *step = Step::Ready;
     compat::close_range::cloexec_from(3 + plan.program.preserve_fds)?;
+    init::load_filter(&plan.program, Moment::Last, link)?;
     link.done(Step::Ready, warnings.join("\n").as_bytes(), &[])?;
-    link.wait_for_go(Step::Exec)?;
+    link.read_go(Step::Exec)?;
 
     *step = Step::Exec;
     process::set_death_signal(0)?;

@@ -1,16 +1,18 @@
 //! Init's column of the table in [`super`].
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use specconv::NamespaceKind;
 
+use super::parent::SEND_IT;
 use super::rendezvous::Link;
 use super::{Prepared, Step, gate};
 use crate::error::{Context, Result};
 use crate::hooks::{self, HookKind};
 use crate::plan::{Plan, ProgramPlan};
 use crate::program::{self, Program};
+use crate::seccomp::{self, Moment};
 use crate::sys::sched::SELF;
 use crate::sys::{self, namespace, process};
 use crate::{compat, identity, limits, namespaces, network, rootfs, signal, sysctl, terminal};
@@ -118,11 +120,12 @@ fn create(plan: &Plan, mut prepared: Prepared<'_>, link: &Link, step: &mut Step)
     root.seal()?;
 
     *step = Step::Become;
-    let (program, warnings) = become_program(&plan.program)?;
+    let (program, warnings) = become_program(&plan.program, link)?;
 
     *step = Step::Ready;
     process::set_death_signal(0)?;
     compat::close_range::cloexec_from(3 + plan.program.preserve_fds)?;
+    load_filter(&plan.program, Moment::Last, link)?;
     link.done(Step::Ready, warnings.join("\n").as_bytes(), &[])?;
     Ok(Waiting { gate: prepared.fifo, program, hook_output: prepared.hook_output })
 }
@@ -161,7 +164,7 @@ pub(super) fn open_terminal(plan: &ProgramPlan, root: BorrowedFd<'_>, console: O
 }
 
 /// Step Become: from root of the container to the user of the program, which is found with that user's eyes.
-pub(super) fn become_program(plan: &ProgramPlan) -> Result<(Program, Vec<String>)> {
+pub(super) fn become_program(plan: &ProgramPlan, link: &Link) -> Result<(Program, Vec<String>)> {
     let (process, who) = (&plan.process, &plan.identity);
     // Before the limits: with a low RLIMIT_NOFILE no file can be opened any more.
     let env = program::environment(&process.env, &plan.listen_env, || program::home(who.uid));
@@ -174,9 +177,22 @@ pub(super) fn become_program(plan: &ProgramPlan) -> Result<(Program, Vec<String>
     identity::set_no_new_privileges(who)?;
     let entered = identity::enter_cwd(&process.cwd)?;
     identity::own_stdio(who.uid)?;
+    load_filter(plan, Moment::BeforeCapabilitiesGo, link)?;
     let warnings = identity::become_user(who)?;
     identity::enter_cwd_as_user(&process.cwd, entered)?;
     Ok((Program::new(&process.args, env)?, warnings))
+}
+
+/// Loads the filter if this is its moment, and lets the parent have its listener. From here on the filter binds us.
+pub(super) fn load_filter(plan: &ProgramPlan, now: Moment, link: &Link) -> Result<()> {
+    let Some(filter) = plan.seccomp.as_ref().filter(|filter| filter.moment == now) else { return Ok(()) };
+    let Some(listener) = seccomp::load(filter)? else { return Ok(()) };
+    link.done(Step::Become, &listener.as_raw_fd().to_ne_bytes(), &[])?;
+    if link.read_go(Step::Become)?.contains(&SEND_IT) {
+        link.done(Step::Become, &[], &[listener.as_fd()])?;
+        link.read_go(Step::Become)?;
+    }
+    Ok(())
 }
 
 /// Init in front of the gate, with all that it needs behind it.

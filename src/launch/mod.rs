@@ -23,8 +23,9 @@
 //!   10 EnterRoot                                                  pivot_root
 //!   11 Furnish                                                    console, cwd made, hostname, sysctl
 //!   12 Seal                                                       readonly paths and root, masks
-//!   13 Become                                                     limits of the process; ids, groups, capabilities,
-//!                                                                 no_new_privs
+//!   13 Become                                                     limits of the process; no_new_privs; filter if no
+//!                    takes the filter's listener by its      <-   no_new_privs; ids, groups, capabilities; program
+//!                    number and sends it to the agent        ->   found; filter if no_new_privs
 //!   14 Ready         rlimits; Record{created}; pid file       <-  all that can fail early is done; executable found
 //!   15 Wait          (gone)                                       blocks on the fifo until `start`
 //!   16 Exec          `start` hears the fifo's end             <-  startContainer hooks, close, execve
@@ -38,6 +39,9 @@
 //!   moves itself is spared that ([`crate::cgroup::Entrance`]). So the first deed of the child is to walk in.
 //! - oom_score_adj is set before MapIds (it needs the host's right); cgroup limits after the last clone (`pids.max` 1
 //!   must not stop the usher); rlimits last of all (a low NOFILE must not stop BuildRoot).
+//! - The filter binds init itself from where it is loaded: without no_new_privs before the capabilities go, for the
+//!   kernel asks for CAP_SYS_ADMIN then; with it last of all ([`crate::seccomp::Moment`]). From there on init uses few
+//!   calls, and writes and reads the link without sendmsg and recvmsg.
 //! - A failure on init's side travels as one bounded record, so that the parent shows the error that init had. After
 //!   Ready the parent is gone, and a failure goes through the fifo ([`crate::launch::gate`]).
 //! - Every acquiring step pushes its reverse on [`Undo`]; Ready disarms it. Once a prestart or createRuntime hook has
@@ -100,6 +104,8 @@ pub struct Prepared<'a> {
     pub bundle: OwnedFd,
     /// Files for the output of hooks.
     pub hook_output: HookOutput,
+    /// The connection to the agent that answers the filter's notifications.
+    pub agent: Option<OwnedFd>,
 }
 
 /// Files for the output of hooks (crun's `run.oci.hooks.stdout` and `.stderr`), opened for appending.

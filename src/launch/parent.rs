@@ -1,14 +1,14 @@
 //! The parent's column of the table in [`super`].
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use super::rendezvous::{self, Link};
 use super::{Launched, Milestone, Observer, Prepared, Step, Undo, init, spawn};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::hooks::{self, HookKind};
-use crate::plan::Plan;
+use crate::plan::{Plan, ProgramPlan};
 use crate::sys::process::{self, Child};
-use crate::{limits, namespaces, network, rootfs};
+use crate::{limits, namespaces, network, rootfs, seccomp};
 
 /// Launches a container up to the point where init waits for `start`.
 ///
@@ -32,6 +32,8 @@ pub fn create(plan: &Plan, prepared: Prepared<'_>, observe: &mut Observer<'_>) -
             theirs.failed(Step::Place, &error);
             process::exit(1)
         }
+        // The agent is the parent's to talk to.
+        let prepared = Prepared { agent: None, ..prepared };
         match usher {
             Some(_) => spawn::usher(plan, prepared, theirs),
             None => init::run(plan, prepared, theirs),
@@ -95,6 +97,11 @@ pub fn create(plan: &Plan, prepared: Prepared<'_>, observe: &mut Observer<'_>) -
         link.go(Step::RuntimeHooks)?;
     }
 
+    // 13 Become
+    if let Some(agent) = &prepared.agent {
+        pass_listener_on(&link, &init, &plan.program, agent.as_fd(), &plan.state("creating", init.pid))?;
+    }
+
     // 14 Ready
     let ready = link.wait_for_done(Step::Ready)?;
     if plan.program.user_namespace {
@@ -120,6 +127,32 @@ pub(super) fn end_on_failure(undo: &mut Undo<'_>, child: &Child) -> Result<()> {
     });
     Ok(())
 }
+
+/// Takes the filter's listener from the child and sends it to the agent.
+pub(super) fn pass_listener_on(
+    link: &Link,
+    child: &Child,
+    plan: &ProgramPlan,
+    agent: BorrowedFd<'_>,
+    state: &str,
+) -> Result<()> {
+    let Some(to) = plan.seccomp.as_ref().and_then(|filter| filter.listener.as_ref()) else { return Ok(()) };
+    let told = link.wait_for_done(Step::Become)?;
+    let number = told.bytes.as_slice().try_into().map(i32::from_ne_bytes).unwrap_or(-1);
+    let listener = match seccomp::listener::take(child.pidfd.as_fd(), number)? {
+        Some(listener) => listener,
+        None => {
+            link.answer(Step::Become, &[SEND_IT])?;
+            let sent = link.wait_for_done(Step::Become)?.fds.pop();
+            sent.ok_or_else(|| Error::new(Kind::Other, "the seccomp listener did not come"))?
+        }
+    };
+    seccomp::listener::hand_over(agent, &listener, to, child.pid, state)?;
+    link.go(Step::Become)
+}
+
+/// The parent's word to the child that it must send the listener itself.
+pub(super) const SEND_IT: u8 = 1;
 
 fn lend(plan: &Plan, init: &Child, link: &Link, undo: &mut Undo<'_>) -> Result<()> {
     link.wait_for_done(Step::Enter)?;

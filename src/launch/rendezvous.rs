@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Step;
 use crate::error::{Cause, Context, Error, Kind, Result};
-use crate::sys::{self, Errno, Refused, socket};
+use crate::sys::{self, Errno, Refused, descriptor, socket};
 
 /// One message at the most: a failure with its whole story fits, and nothing of init's can exhaust the parent.
 const LONGEST: usize = 32 * 1024;
@@ -117,6 +117,24 @@ impl Link {
         self.expect(Word::Go, step).map(drop)
     }
 
+    /// Init: waits for the parent's word to go on with `step`, without recvmsg(2), which a filter may refuse by now.
+    /// Returns what came with it.
+    pub fn read_go(&self, step: Step) -> Result<Vec<u8>> {
+        let mut buffer = vec![0; LONGEST];
+        let doing = || format!("wait for the partner's step {step:?}");
+        let length = match descriptor::read(&self.socket, &mut buffer).doing_with(doing)? {
+            descriptor::Progress::Bytes(length) => length,
+            _ => 0,
+        };
+        buffer.truncate(length);
+        understand(Parcel { bytes: buffer, fds: Vec::new() }, Word::Go, step).map(|parcel| parcel.bytes)
+    }
+
+    /// Parent: lets init go on with `step`, and tells it something.
+    pub fn answer(&self, step: Step, bytes: &[u8]) -> Result<()> {
+        self.send(Word::Go, step, bytes, &[]).map_err(|error| self.last_words().unwrap_or(error))
+    }
+
     /// Init: tells the parent that `step` is done.
     pub fn done(&self, step: Step, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
         self.send(Word::Done, step, bytes, fds)
@@ -143,26 +161,36 @@ impl Link {
         let _ = self.send(Word::Failed, step, &encode(error), &[]);
     }
 
+    /// Without descriptors a message goes by write(2): no filter can do without that call.
     fn send(&self, word: Word, step: Step, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
         let mut message = Vec::with_capacity(bytes.len() + 2);
         message.extend([word as u8, step as u8]);
         message.extend(&bytes[..bytes.len().min(LONGEST - 2)]);
-        socket::send_with_fds(&self.socket, &message, fds)
-            .map(drop)
-            .doing_with(|| format!("tell the partner of step {step:?}"))
+        let sent = if fds.is_empty() {
+            descriptor::write_all(&self.socket, &message)
+        } else {
+            socket::send_with_fds(&self.socket, &message, fds).map(drop)
+        };
+        sent.doing_with(|| format!("tell the partner of step {step:?}"))
     }
 
     fn expect(&self, word: Word, step: Step) -> Result<Parcel> {
         let mut buffer = vec![0; LONGEST];
         let received = self.receive(&mut buffer).doing_with(|| format!("wait for the partner's step {step:?}"))?;
-        match buffer.get(..received.length).unwrap_or_default() {
-            [] => Err(Error::new(Kind::Other, format!("the partner died before step {step:?} was done"))),
-            [got, at, bytes @ ..] if *got == word as u8 && *at == step as u8 => {
-                Ok(Parcel { bytes: bytes.to_vec(), fds: received.fds })
-            }
-            [got, _, bytes @ ..] if *got == Word::Failed as u8 => Err(decode(bytes)),
-            _ => Err(Error::new(Kind::Other, format!("the partner is not at step {step:?}"))),
+        buffer.truncate(received.length);
+        understand(Parcel { bytes: buffer, fds: received.fds }, word, step)
+    }
+}
+
+/// A whole message as the parcel of the step it is about.
+fn understand(message: Parcel, word: Word, step: Step) -> Result<Parcel> {
+    match message.bytes.as_slice() {
+        [] => Err(Error::new(Kind::Other, format!("the partner died before step {step:?} was done"))),
+        [got, at, bytes @ ..] if *got == word as u8 && *at == step as u8 => {
+            Ok(Parcel { bytes: bytes.to_vec(), fds: message.fds })
         }
+        [got, _, bytes @ ..] if *got == Word::Failed as u8 => Err(decode(bytes)),
+        _ => Err(Error::new(Kind::Other, format!("the partner is not at step {step:?}"))),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::hooks::{OCI_VERSION, OciState};
 use crate::host::Host;
 use crate::identity::{Groups, Kept, Setgroups};
 use crate::namespaces::{self, Mapping};
-use crate::{identity, limits, rootfs};
+use crate::{identity, limits, rootfs, seccomp};
 
 /// Everything that init and parent will do.
 #[derive(Debug)]
@@ -63,6 +63,8 @@ pub struct ProgramPlan {
     pub identity: identity::Plan,
     /// Limits of the process itself.
     pub limits: limits::Plan,
+    /// The filter it is put under.
+    pub seccomp: Option<seccomp::Plan>,
     /// Whether it lives in a user namespace of the container's: raising limits is then the parent's.
     pub user_namespace: bool,
     /// How many descriptors beyond 0, 1 and 2 it inherits.
@@ -190,6 +192,7 @@ pub fn plan(mut config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Resul
             ..identity_plan(&config, &process, denied, wishes.id, wishes.no_new_keyring)?
         },
         limits: limits_plan(&config, &process),
+        seccomp: seccomp_plan(&config, &process, &mut warnings)?,
         user_namespace: namespaces.user,
         preserve_fds: wishes.preserve_fds,
         listen_env: wishes.listen_env.clone(),
@@ -236,12 +239,8 @@ fn drop_label_without_selinux(config: &mut Config, host: &Host) -> Option<specco
 /// What the specification has and this version of orlop does not: refused, never skipped.
 fn refuse_what_is_not_built(config: &Config) -> Result<()> {
     const NOT_YET: &str = "not supported yet by this version of orlop";
-    // Docker and Podman ask for a filter unless they are told not to, and show this sentence to their user.
-    const SECCOMP: &str = "not supported yet by this version of orlop; a container can be run without a filter \
-                           (docker and podman: --security-opt seccomp=unconfined)";
     let process = config.process.as_ref();
     let asked = [
-        ("linux.seccomp", config.seccomp.is_some(), SECCOMP),
         ("linux.intelRdt", config.intel_rdt.is_some(), NOT_YET),
         ("process.apparmorProfile", process.is_some_and(|process| process.apparmor_profile.is_some()), NOT_YET),
         ("process.selinuxLabel", process.is_some_and(|process| process.selinux_label.is_some()), NOT_YET),
@@ -330,6 +329,16 @@ fn identity_plan(
         no_new_privileges: process.no_new_privileges,
         keyring: (!no_new_keyring).then(|| format!("_ses.{id}")),
     })
+}
+
+fn seccomp_plan(
+    config: &Config,
+    process: &Process,
+    warnings: &mut Vec<specconv::Warning>,
+) -> Result<Option<seccomp::Plan>> {
+    let Some(profile) = &config.seccomp else { return Ok(None) };
+    warnings.extend(seccomp::warnings(profile));
+    seccomp::plan(profile, process.no_new_privileges).map(Some)
 }
 
 fn limits_plan(config: &Config, process: &Process) -> limits::Plan {
@@ -436,6 +445,8 @@ pub fn plan_exec(config: &Config, process: Process, host: &Host, wishes: &Wishes
                 wishes.no_new_keyring,
             )?,
             limits,
+            // The container's own, and what is to be known of it was told when that was made.
+            seccomp: seccomp_plan(config, &process, &mut Vec::new())?,
             user_namespace: kinds.contains(&NamespaceKind::User),
             preserve_fds: wishes.preserve_fds,
             listen_env: wishes.listen_env.clone(),

@@ -65,10 +65,12 @@ pub(super) fn any_of(program: &mut Program, rules: &[Conditions], wide: bool, ac
     let mut sets: Vec<(u32, Ranges)> = Vec::new();
     for rule in rules.iter().rev() {
         match rule.as_slice() {
-            [only] if let Some(ranges) = Ranges::of(only, most) => match sets.iter_mut().find(|(of, _)| *of == only.index) {
-                Some((_, set)) => *set = set.or(&ranges),
-                None => sets.push((only.index, ranges)),
-            },
+            [only] if let Some(ranges) = Ranges::of(only, most) => {
+                match sets.iter_mut().find(|(of, _)| *of == only.index) {
+                    Some((_, set)) => *set = set.or(&ranges),
+                    None => sets.push((only.index, ranges)),
+                }
+            }
             all => missed = every(program, all, wide, matched, missed),
         }
     }

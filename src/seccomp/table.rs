@@ -5,7 +5,7 @@ pub(super) const NONE: i32 = -1;
 
 /// Sorted by name; the numbers are those of x86_64, x86, x32, aarch64, arm, riscv64 (without its bit 30).
 #[rustfmt::skip]
-pub(super) const SYSCALLS: [(&str, [i32; 6]); 508] = [
+pub(super) static SYSCALLS: [(&str, [i32; 6]); 508] = [
     ("_llseek", [-1, 140, -1, -1, 140, -1]),
     ("_newselect", [-1, 142, -1, -1, 142, -1]),
     ("_sysctl", [156, 149, -1, -1, 149, -1]),

@@ -146,6 +146,17 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     Errno::result(done).map(drop).map_err(refused!("pidfd_send_signal", "{}, {signal}", fd(&pidfd)))
 }
 
+/// A copy of a descriptor of another process, close-on-exec. pidfd_getfd(2), Linux 5.6.
+///
+/// Needs the right to ptrace that process.
+pub fn pidfd_getfd(pidfd: BorrowedFd<'_>, number: i32) -> Result<OwnedFd> {
+    rustix::process::pidfd_getfd(pidfd, number, rustix::process::PidfdGetfdFlags::empty()).map_err(refused!(
+        "pidfd_getfd",
+        "{}, {number}",
+        fd(&pidfd)
+    ))
+}
+
 /// Whether the process behind the handle has ended (a zombie has). poll(2) on a pidfd, Linux 5.3.
 pub fn has_ended(pidfd: BorrowedFd<'_>) -> Result<bool> {
     let mut polled = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];

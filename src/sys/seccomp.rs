@@ -60,8 +60,7 @@ pub fn set_mode_filter(program: &[sock_filter], flags: Flags) -> Result<Option<O
 pub fn knows(flags: Flags) -> bool {
     let nothing = std::ptr::null::<libc::sock_fprog>();
     // SAFETY: a null program is refused with EFAULT before anything is changed.
-    let done = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags.0 as libc::c_ulong, nothing)
-    };
+    let done =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags.0 as libc::c_ulong, nothing) };
     matches!(Errno::result(done), Err(Errno::EFAULT))
 }

@@ -26,6 +26,7 @@ mod older_kernels;
 mod ordinary_user;
 mod process;
 mod rootless;
+mod seccomp;
 mod traps;
 mod update;
 mod words;

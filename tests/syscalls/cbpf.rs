@@ -55,7 +55,9 @@ pub fn is_miscompiled(program: &[sock_filter], architectures: &[u32]) -> bool {
     for (at, instruction) in program.iter().enumerate() {
         let sock_filter { code, jt, jf, k } = *instruction;
         let words = before[at].clone();
-        if matches!(code, 0x15 | 0x25 | 0x35 | 0x45) && (words.len() > 1 || words[0].0 == 4 && !architectures.contains(&k)) {
+        if matches!(code, 0x15 | 0x25 | 0x35 | 0x45)
+            && (words.len() > 1 || words[0].0 == 4 && !architectures.contains(&k))
+        {
             return true;
         }
         let (next, words) = match code {

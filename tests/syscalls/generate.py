@@ -79,7 +79,7 @@ def main():
     print()
     print("/// Sorted by name; the numbers are those of %s (without its bit 30)." % ", ".join(ABIS))
     print("#[rustfmt::skip]")
-    print("pub(super) const SYSCALLS: [(&str, [i32; %d]); %d] = [" % (len(ABIS), len(names)))
+    print("pub(super) static SYSCALLS: [(&str, [i32; %d]); %d] = [" % (len(ABIS), len(names)))
     for name in names:
         row = ", ".join(str(tables[abi].get(name, -1)) for abi in ABIS)
         print(f'    ("{name}", [{row}]),')

@@ -1,0 +1,366 @@
+//! The system call filter, as the payload and its agent meet it (config-linux.md#seccomp).
+
+use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::mpsc;
+
+use serde_json::{Value, json};
+
+#[path = "../syscalls/docker.rs"]
+mod docker;
+
+use docker::docker;
+
+use crate::require;
+use crate::support::{Bundle, is_orlop, is_root, status_field};
+
+/// A filter that lets all pass but for these rules.
+fn denying(rules: Value) -> Value {
+    json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86", "SCMP_ARCH_X32"], "syscalls": rules})
+}
+
+/// Makes directories answer this errno.
+fn no_mkdir(errno: i32) -> Value {
+    denying(json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno}]))
+}
+
+fn filtered(script: &str, profile: Value) -> Bundle {
+    let mut bundle = Bundle::sh(script);
+    bundle.writable().edit(|spec| spec["linux"]["seccomp"] = profile);
+    bundle
+}
+
+/// A bundle whose program makes system calls by their numbers: `calls(&[(nr, a0, a1)])` prints a line each.
+fn calling(calls: &[(i64, u64, u64)], profile: Value) -> Bundle {
+    let mut bundle = Bundle::new();
+    let me = std::env::current_exe().unwrap();
+    std::fs::copy(me, bundle.rootfs("caller")).unwrap();
+    let list: Vec<_> = calls.iter().map(|(number, a, b)| format!("{number},{a},{b}")).collect();
+    bundle.args(&["/caller", "--exact", "seccomp::caller", "--ignored", "--nocapture", "--test-threads=1", "--quiet"]);
+    bundle.edit(|spec| {
+        spec["process"]["env"] = json!([format!("ORLOP_CALLS={}", list.join(" "))]);
+        spec["linux"]["seccomp"] = profile;
+    });
+    bundle
+}
+
+/// What the calls answered: 0 or an errno each.
+fn answers(bundle: &Bundle) -> Vec<i32> {
+    let outcome = bundle.run().ok();
+    let told = outcome.stdout.lines().filter_map(|line| line.strip_prefix("answer "));
+    told.map(|errno| errno.parse().unwrap()).collect()
+}
+
+/// No test: the program of [`calling`].
+#[test]
+#[ignore = "run within a container by other tests"]
+fn caller() {
+    let Ok(calls) = std::env::var("ORLOP_CALLS") else { return };
+    println!();
+    for call in calls.split(' ') {
+        let words: Vec<u64> = call.split(',').map(|word| word.parse().unwrap()).collect();
+        // SAFETY: the tests ask for calls that take numbers, or fail on their null pointers.
+        let done = unsafe { libc::syscall(words[0] as libc::c_long, words[1], words[2], 0, 0, 0, 0) };
+        let errno = if done < 0 { std::io::Error::last_os_error().raw_os_error().unwrap() } else { 0 };
+        println!("answer {errno}");
+    }
+}
+
+#[test]
+fn the_payload_sees_the_errno() {
+    require!(is_root(), "root of the host");
+    let outcome = filtered("mkdir /tmp/x; echo end", no_mkdir(121)).run().ok();
+    assert!(outcome.stderr.contains("Remote I/O error"), "{outcome}");
+    assert_eq!(outcome.text(), "end");
+    // Without errnoRet it is EPERM.
+    let rule = json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]);
+    let outcome = filtered("mkdir /tmp/x", denying(rule)).run();
+    assert!(outcome.stderr.contains("Operation not permitted"), "{outcome}");
+}
+
+#[test]
+fn run_and_exec_are_under_one_filter_each() {
+    require!(is_root(), "root of the host");
+    let ours: u32 = status_field("self", "Seccomp_filters").map_or(0, |count| count.trim().parse().unwrap());
+    for no_new_privileges in [json!(null), json!(false), json!(true)] {
+        let mut bundle = filtered("exec sleep 1000", no_mkdir(1));
+        bundle.edit(|spec| {
+            spec["process"]["noNewPrivileges"] = no_new_privileges.clone();
+            if no_new_privileges.is_null() {
+                spec["process"].as_object_mut().unwrap().remove("noNewPrivileges");
+            }
+        });
+        bundle.run_detached().ok();
+        let status = bundle.exec("cat /proc/self/status; cat /proc/1/status").ok().stdout;
+        let values = |name: &str| -> Vec<String> {
+            let lines = status.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
+            lines.map(str::to_owned).collect()
+        };
+        assert_eq!(values("Seccomp"), ["2", "2"], "{no_new_privileges}");
+        assert_eq!(values("Seccomp_filters"), [(ours + 1).to_string(), (ours + 1).to_string()]);
+        let wanted = if no_new_privileges == json!(true) { "1" } else { "0" };
+        assert_eq!(values("NoNewPrivs"), [wanted, wanted], "the filter does not set no_new_privs");
+        bundle.exec("mkdir /tmp/y").fails_with("Operation not permitted");
+        bundle.finish_off();
+    }
+}
+
+#[test]
+fn the_users_own_are_filtered_too() {
+    require!(is_root(), "root of the host");
+    for no_new_privileges in [false, true] {
+        let mut bundle = filtered("mkdir /tmp/x 2>&1; grep Cap /proc/self/status", no_mkdir(38));
+        bundle.capabilities(&[]).edit(|spec| {
+            spec["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+            spec["process"]["noNewPrivileges"] = json!(no_new_privileges);
+        });
+        let text = bundle.output();
+        assert!(text.contains("Function not implemented") && text.contains("CapEff:\t0000000000000000"), "{text}");
+    }
+}
+
+/// Without no_new_privs the filter is there before the capabilities go; with it, after all that init does.
+#[test]
+fn no_new_privileges_decides_when_it_is_loaded() {
+    require!(is_root(), "root of the host");
+    let profile = denying(json!([{"names": ["capset"], "action": "SCMP_ACT_ERRNO", "errnoRet": 121}]));
+    for (no_new_privileges, starts) in [(true, true), (false, false)] {
+        let mut bundle = filtered("echo here", profile.clone());
+        bundle.edit(|spec| spec["process"]["noNewPrivileges"] = json!(no_new_privileges));
+        let outcome = bundle.run();
+        assert_eq!(outcome.status.success(), starts, "{outcome}");
+        if is_orlop() && !starts {
+            assert!(outcome.stderr.contains("capset"), "{outcome}");
+        }
+        bundle.assert_gone();
+    }
+}
+
+#[test]
+fn killing_kills() {
+    require!(is_root(), "root of the host");
+    for action in ["SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_TRAP"] {
+        let profile = denying(json!([{"names": ["mkdir", "mkdirat"], "action": action}]));
+        let outcome = filtered("exec mkdir /tmp/x", profile).run();
+        assert_eq!(outcome.code(), 128 + libc::SIGSYS, "{action}: {outcome}");
+    }
+}
+
+#[test]
+fn logging_lets_pass() {
+    require!(is_root(), "root of the host");
+    let mut profile = denying(json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_LOG"}]));
+    profile["flags"] = json!(["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_TSYNC"]);
+    let outcome = filtered("mkdir /tmp/x && echo made", profile).run().ok();
+    assert_eq!(outcome.text(), "made");
+}
+
+#[test]
+fn dockers_profile_runs_a_shell() {
+    require!(is_root(), "root of the host");
+    for no_new_privileges in [false, true] {
+        let mut bundle = filtered("echo a | cat; (mkdir /tmp/d && ls /tmp); unshare -U true 2>&1", docker());
+        bundle.edit(|spec| spec["process"]["noNewPrivileges"] = json!(no_new_privileges));
+        let outcome = bundle.run();
+        assert!(
+            outcome.stdout.starts_with("a\nd\n") && outcome.stdout.contains("Operation not permitted"),
+            "{outcome}"
+        );
+        let mut bundle = filtered("sleep 1000", docker());
+        bundle.edit(|spec| spec["process"]["noNewPrivileges"] = json!(no_new_privileges));
+        bundle.up();
+        assert_eq!(bundle.exec("echo inside").ok().text(), "inside");
+        bundle.finish_off();
+    }
+}
+
+#[test]
+fn arguments_and_newer_calls() {
+    require!(is_root() && cfg!(target_arch = "x86_64"), "root of the host");
+    const PERSONALITY: i64 = 135;
+    const SOCKET: i64 = 41;
+    let calls = [
+        (PERSONALITY, 0xffff_ffff, 0),
+        (PERSONALITY, 0x1000, 0),
+        (PERSONALITY, 1 << 32 | 0xffff_ffff, 0),
+        (SOCKET, 1, 1),
+        (SOCKET, 12, 1),
+        (SOCKET, 1 << 32 | 1, 1),
+        (165, 0, 0),
+        (435, 0, 0),
+        (499, 0, 0),
+        (5000, 0, 0),
+    ];
+    let answered = answers(&calling(&calls, docker()));
+    // mount is denied; clone3 is asked to be unknown; what the profile's author could not know is unknown.
+    assert_eq!(answered, [0, 1, 1, 0, 1, 1, 1, 38, 38, 38]);
+}
+
+#[test]
+fn conditions_on_one_argument_twice_are_alternatives() {
+    require!(is_root() && cfg!(target_arch = "x86_64"), "root of the host");
+    let between = json!([{"index": 0, "value": 5, "op": "SCMP_CMP_GE"}, {"index": 0, "value": 2, "op": "SCMP_CMP_LE"}]);
+    let rule = json!([{"names": ["umask"], "action": "SCMP_ACT_ERRNO", "errnoRet": 99, "args": between}]);
+    let answered = answers(&calling(&[(95, 1, 0), (95, 3, 0), (95, 9, 0)], denying(rule)));
+    assert_eq!(answered, [99, 0, 99]);
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    require!(is_root(), "root of the host");
+    let refused = |profile: Value, words: &str| {
+        let mut bundle = filtered("true", profile);
+        bundle.edit(|spec| spec["process"]["noNewPrivileges"] = json!(true));
+        let outcome = bundle.create().fails();
+        assert!(!is_orlop() || outcome.stderr.contains(words), "{words:?}: {outcome}");
+        bundle.assert_gone();
+    };
+    let one = |action: &str, errno: Value, value: u64| {
+        json!({"names": ["umask"], "action": action, "errnoRet": errno,
+            "args": [{"index": 0, "value": value, "op": "SCMP_CMP_EQ"}]})
+    };
+    refused(denying(json!([one("SCMP_ACT_ERRNO", json!(1), 5), one("SCMP_ACT_ERRNO", json!(2), 5)])), "EEXIST");
+    let mut foreign = no_mkdir(1);
+    foreign["architectures"] = json!(["SCMP_ARCH_S390X"]);
+    refused(foreign, "linux.seccomp.architectures[0]");
+    // Each rule asks of other arguments, so that nothing can be joined.
+    let many: Vec<_> = (0..1200_u64)
+        .map(|at| {
+            let arg = |index: u64| json!({"index": index, "value": at * 7 + index, "op": "SCMP_CMP_EQ"});
+            json!({"names": ["umask"], "action": "SCMP_ACT_ERRNO", "args": [arg(0), arg(1)]})
+        })
+        .collect();
+    refused(denying(json!(many)), "the kernel takes 4096");
+    let mut killable = no_mkdir(1);
+    killable["flags"] = json!(["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]);
+    // The kernel wants an agent with it, and the flag is not silently left out.
+    refused(killable, "seccomp(");
+}
+
+/// An agent: takes one process's listener, answers every notification with EREMOTEIO, and tells what it was told.
+fn agent(path: &Path) -> mpsc::Receiver<(Value, u32)> {
+    let listener = UnixListener::bind(path).unwrap();
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let tell = tell.clone();
+            std::thread::spawn(move || serve(connection.unwrap(), &tell));
+        }
+    });
+    told
+}
+
+fn serve(mut connection: UnixStream, tell: &mpsc::Sender<(Value, u32)>) {
+    let (mut text, listener) = receive(&connection);
+    connection.read_to_end(&mut text).unwrap();
+    let state: Value = serde_json::from_slice(&text).unwrap();
+    // struct seccomp_notif is 80 bytes, struct seccomp_notif_resp is 24 (linux/seccomp.h).
+    const RECEIVE: libc::c_ulong = 0xc050_2100;
+    const SEND: libc::c_ulong = 0xc018_2101;
+    loop {
+        let mut notification = [0u8; 80];
+        // SAFETY: the buffer is as large as the kernel's structure, and zeroed as it wants it.
+        if unsafe { libc::ioctl(listener.as_raw_fd(), RECEIVE, notification.as_mut_ptr()) } < 0 {
+            return;
+        }
+        let pid = u32::from_ne_bytes(notification[8..12].try_into().unwrap());
+        let mut response = [0u8; 24];
+        response[..8].copy_from_slice(&notification[..8]);
+        response[16..20].copy_from_slice(&(-libc::EREMOTEIO).to_ne_bytes());
+        let _ = tell.send((state.clone(), pid));
+        // SAFETY: as above.
+        unsafe { libc::ioctl(listener.as_raw_fd(), SEND, response.as_mut_ptr()) };
+    }
+}
+
+fn receive(connection: &UnixStream) -> (Vec<u8>, OwnedFd) {
+    use std::os::fd::FromRawFd;
+    let mut text = vec![0; 64 * 1024];
+    let mut parts = [std::io::IoSliceMut::new(&mut text)];
+    let mut space = nix::cmsg_space!([i32; 1]);
+    let message = nix::sys::socket::recvmsg::<()>(
+        connection.as_raw_fd(),
+        &mut parts,
+        Some(&mut space),
+        nix::sys::socket::MsgFlags::MSG_CMSG_CLOEXEC,
+    )
+    .unwrap();
+    let fd = message
+        .cmsgs()
+        .unwrap()
+        .find_map(|control| match control {
+            nix::sys::socket::ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
+            _ => None,
+        })
+        .expect("the listener comes with the first bytes");
+    let length = message.bytes;
+    text.truncate(length);
+    // SAFETY: the kernel has just made this descriptor for us.
+    (text, unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn notifying(socket: &str) -> Value {
+    let mut profile = denying(json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}]));
+    profile["listenerPath"] = json!(socket);
+    profile["listenerMetadata"] = json!("for the agent");
+    profile
+}
+
+#[test]
+fn an_agent_answers() {
+    require!(is_root(), "root of the host");
+    for no_new_privileges in [false, true] {
+        let mut bundle = filtered("mkdir /tmp/x; sleep 1000", json!(null));
+        let socket = bundle.scratch("agent");
+        let told = agent(&socket);
+        bundle.edit(|spec| {
+            spec["linux"]["seccomp"] = notifying(&socket.display().to_string());
+            spec["process"]["noNewPrivileges"] = json!(no_new_privileges);
+            spec["annotations"] = json!({"a": "b"});
+        });
+        bundle.run_detached().ok();
+        let (state, _) = told.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
+        assert_eq!(state["fds"], json!(["seccompFd"]));
+        assert_eq!(state["metadata"], "for the agent");
+        assert_eq!(state["pid"], bundle.pid());
+        assert_eq!(state["state"]["pid"], bundle.pid());
+        assert_eq!(state["state"]["status"], "creating");
+        assert_eq!(state["state"]["id"], bundle.id());
+        assert_eq!(state["state"]["annotations"]["a"], "b");
+        assert!(state["ociVersion"].is_string() && state["state"]["bundle"].is_string(), "{state}");
+        bundle.exec("mkdir /tmp/y").fails_with("Remote I/O error");
+        let (state, _) = told.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
+        assert_eq!(state["state"]["status"], "running");
+        assert_eq!(state["state"]["pid"], bundle.pid());
+        assert_ne!(state["pid"], bundle.pid());
+        bundle.finish_off();
+    }
+}
+
+#[test]
+fn an_agent_is_needed() {
+    require!(is_root(), "root of the host");
+    let refused = |profile: Value, words: &str| {
+        let bundle = filtered("true", profile);
+        let outcome = bundle.create().fails();
+        assert!(!is_orlop() || outcome.stderr.contains(words), "{outcome}");
+        bundle.assert_gone();
+    };
+    refused(notifying("/no/such/agent"), "linux.seccomp.listenerPath");
+    refused(notifying("@no-such-agent"), "linux.seccomp.listenerPath");
+    let mut without = notifying("");
+    without.as_object_mut().unwrap().remove("listenerMetadata");
+    refused(without, "listenerPath");
+    let mut write = notifying("/no/such/agent");
+    write["syscalls"][0]["names"] = json!(["write"]);
+    refused(write, "write");
+    let mut default = notifying("/no/such/agent");
+    default["defaultAction"] = json!("SCMP_ACT_NOTIFY");
+    refused(default, "linux.seccomp.defaultAction");
+    // A path that no rule needs is not looked at.
+    let mut unused = no_mkdir(1);
+    unused["listenerPath"] = json!("/no/such/agent");
+    filtered("true", unused).run().ok();
+}
