@@ -3,12 +3,14 @@
 
 First line out: {"version": [..], "numbers": {architecture: {name: number}}} for the names that came on the first line
 in. Then for each line {"default": n, "architectures": [..], "rules": [[action, name, [[index, op, a, b], ..]], ..]}
-the program as hexadecimal, or the error as a negative number.
+the program as hexadecimal, or the error as a negative number. A profile on which libseccomp takes longer than ten
+seconds (it goes round in circles on some) is the end of this process, by SIGALRM.
 """
 
 import ctypes
 import json
 import os
+import signal
 import sys
 
 
@@ -67,4 +69,5 @@ numbers = {arch: {name: lib.seccomp_syscall_resolve_name_arch(token, name.encode
            for arch, token in TOKENS.items()}
 print(json.dumps({"version": [version.major, version.minor, version.micro], "numbers": numbers}), flush=True)
 for line in sys.stdin:
+    signal.alarm(10)
     print(build(json.loads(line)), flush=True)
