@@ -10,6 +10,7 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::compat;
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::exec::{self, Strings};
 use crate::sys::{Errno, Words};
@@ -130,7 +131,7 @@ fn look(path: &Path) -> Found {
     match exec::stat_mode(path) {
         Err(refused) => Found::Not(refused.errno),
         Ok(mode) if mode & libc::S_IFMT == libc::S_IFDIR => Found::Directory,
-        Ok(mode) => match exec::may_execute(path) {
+        Ok(mode) => match compat::faccessat2::may_execute(path) {
             Ok(()) => Found::Executable,
             // A filter may refuse the question itself: then the mode answers (as in runc).
             Err(refused) if matches!(refused.errno, Errno::EPERM | Errno::ENOSYS) && mode & 0o111 != 0 => {

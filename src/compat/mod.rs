@@ -12,6 +12,7 @@ pub mod bpf_replace;
 pub mod cgroup_kill;
 pub mod clone3;
 pub mod close_range;
+pub mod faccessat2;
 pub mod magic_links;
 pub mod memfd_exec;
 pub mod memlock;

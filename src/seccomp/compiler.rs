@@ -46,6 +46,7 @@ pub enum Unknown {
 /// than the kernel takes.
 pub fn compile(profile: &Seccomp, native: &'static Abi, unknown: Unknown) -> Result<Vec<sock_filter>> {
     let abis = abi::chosen(&profile.architectures, native)?;
+    let calls = named(profile);
     let mut program = Program::default();
     let mut architectures: Vec<(u32, Target)> = Vec::new();
     for (index, abi) in abis.iter().enumerate() {
@@ -53,7 +54,7 @@ pub fn compile(profile: &Seccomp, native: &'static Abi, unknown: Unknown) -> Res
             continue;
         }
         let sharing: Vec<&Abi> = abis.iter().copied().filter(|other| other.audit == abi.audit).collect();
-        let segments = numbers(&mut program, profile, &sharing, unknown)?;
+        let segments = numbers(&mut program, profile, &calls, &sharing, unknown)?;
         architectures.push((abi.audit, program.look_up(bpf::NUMBER, &segments)));
     }
     let mut start = Target::Return(KILL_THREAD);
@@ -70,7 +71,13 @@ pub fn compile(profile: &Seccomp, native: &'static Abi, unknown: Unknown) -> Res
 }
 
 /// What becomes of each number of one architecture.
-fn numbers(program: &mut Program, profile: &Seccomp, sharing: &[&Abi], unknown: Unknown) -> Result<Vec<Segment>> {
+fn numbers(
+    program: &mut Program,
+    profile: &Seccomp,
+    calls: &[Named<'_>],
+    sharing: &[&Abi],
+    unknown: Unknown,
+) -> Result<Vec<Segment>> {
     let default = code(profile.default_action);
     let to_default = Target::Return(default);
     let x86_64 = sharing.iter().any(|abi| abi.base == 0);
@@ -83,13 +90,11 @@ fn numbers(program: &mut Program, profile: &Seccomp, sharing: &[&Abi], unknown: 
         bpf::overlay(&mut segments, X32_BIT, u32::MAX - 1, Target::Return(KILL_THREAD));
     }
     for abi in sharing {
-        let (rules, largest) = rules(profile, abi);
+        let Rules { rules, absent, largest } = rules(profile, calls, abi);
+        no_contradiction_among(absent, abi.wide)?;
         let mut at = 0;
         for of_one in rules.chunk_by(|a, b| a.number == b.number) {
-            let Some(Rule { number: Some(number), .. }) = of_one.first() else {
-                of_one.chunk_by(|a, b| a.name == b.name).try_for_each(|absent| no_contradiction(absent, abi.wide))?;
-                continue;
-            };
+            let Some(Rule { number, .. }) = of_one.first() else { continue };
             let target = fate(program, of_one, abi.wide, default)?;
             // Numbers only grow: no need to look for the place.
             if target != to_default {
@@ -136,50 +141,79 @@ fn lets_pass(action: SeccompAction) -> bool {
     matches!(action, SeccompAction::Allow | SeccompAction::Log | SeccompAction::Trace(_))
 }
 
-/// A rule for one call.
-struct Rule<'a> {
-    /// `None` where the interface does not have the call.
-    number: Option<u32>,
-    action: u32,
-    conditions: Cow<'a, [SeccompArg]>,
-    /// Where it stands, for messages.
+/// A name of the profile that is a system call somewhere.
+struct Named<'a> {
+    call: &'static Call,
+    /// The rule it stands in.
+    rule: &'a SeccompRule,
+    /// Where that rule stands, for messages.
     entry: usize,
-    name: &'a str,
 }
 
-/// All rules of one interface by number, those of one number in their order; and the largest number named.
-fn rules<'a>(profile: &'a Seccomp, abi: &Abi) -> (Vec<Rule<'a>>, Option<u32>) {
+/// The names, looked up once for all architectures. Those that nobody knows are left out.
+fn named(profile: &Seccomp) -> Vec<Named<'_>> {
+    let rules = profile.syscalls.iter().enumerate();
+    let names = rules.flat_map(|(entry, rule)| rule.names.iter().map(move |name| (entry, rule, name)));
+    names.filter_map(|(entry, rule, name)| abi::call(name).map(|call| Named { call, rule, entry })).collect()
+}
+
+/// A rule for one call.
+struct Rule<'a> {
+    number: u32,
+    action: u32,
+    conditions: Cow<'a, [SeccompArg]>,
+    entry: usize,
+    name: &'static str,
+}
+
+/// The rules of one interface.
+struct Rules<'a> {
+    /// By number, those of one number in their order.
+    rules: Vec<Rule<'a>>,
+    /// Those for calls that the interface does not have; their number is 0.
+    absent: Vec<Rule<'a>>,
+    /// The largest number named, whatever the rule.
+    largest: Option<u32>,
+}
+
+fn rules<'a>(profile: &Seccomp, calls: &[Named<'a>], abi: &Abi) -> Rules<'a> {
     let default = code(profile.default_action);
-    let mut rules = Vec::with_capacity(512);
-    let mut largest = None;
-    for (entry, asked) in profile.syscalls.iter().enumerate() {
-        let action = code(asked.action);
-        for name in &asked.names {
-            let Some(call) = abi::call(name) else { continue };
-            let number = abi.number(call);
-            let multiplexed = multiplexer(abi, call);
-            // Where a call is multiplexed, runc's stub does not see its own number.
-            if multiplexed.is_none() {
-                largest = largest.max(number.filter(|number| *number != abi.base));
+    let mut found = Rules { rules: Vec::with_capacity(calls.len()), absent: Vec::new(), largest: None };
+    for &Named { call, rule, entry } in calls {
+        let name = call.0;
+        let number = abi.number(call);
+        let multiplexed = multiplexer(abi, call);
+        // Where a call is multiplexed, runc's stub does not see its own number, and 0 is no number to it.
+        if multiplexed.is_none() {
+            found.largest = found.largest.max(number.filter(|number| *number != 0));
+        }
+        let action = code(rule.action);
+        if action == default {
+            continue;
+        }
+        for conditions in split(rule) {
+            if let Some((number, which)) = multiplexed {
+                found.rules.push(Rule { number, action, conditions: through(which, conditions).into(), entry, name });
             }
-            if action == default {
-                continue;
-            }
-            for conditions in split(asked) {
-                if let Some((number, which)) = multiplexed {
-                    let conditions = through(which, conditions).into();
-                    rules.push(Rule { number: Some(number), action, conditions, entry, name });
-                }
-                // Rules for a call that is not there do nothing, but may not contradict each other either.
-                if number.is_some() || abi.socketcall.is_none() {
-                    rules.push(Rule { number, action, conditions: conditions.into(), entry, name });
-                }
+            let rule = Rule { number: number.unwrap_or(0), action, conditions: conditions.into(), entry, name };
+            match number {
+                Some(_) => found.rules.push(rule),
+                None if abi.socketcall.is_none() => found.absent.push(rule),
+                None => {}
             }
         }
     }
-    rules.sort_by(|a, b| (a.number, a.number.map_or(a.name, |_| "")).cmp(&(b.number, b.number.map_or(b.name, |_| ""))));
-    // The number 0 is indistinguishable from "none" to runc.
-    (rules, largest)
+    found.rules.sort_by_key(|rule| rule.number);
+    found
+}
+
+/// Rules for a call that is not there do nothing, but may not contradict each other either.
+fn no_contradiction_among(mut absent: Vec<Rule<'_>>, wide: bool) -> Result<()> {
+    if absent.iter().all(|rule| rule.conditions.is_empty()) {
+        return Ok(());
+    }
+    absent.sort_by_key(|rule| rule.name);
+    absent.chunk_by(|a, b| a.name == b.name).try_for_each(|of_one| no_contradiction(of_one, wide))
 }
 
 /// An entry's conditions hold together, unless one argument is asked twice.

@@ -2,9 +2,9 @@
 //!
 //! The program is compiled before there is a child ([`plan`]), and loaded by the process that it is for, in init as in
 //! `exec` ([`load`]): where `no_new_privs` is not asked for, before the capabilities go, since the kernel then wants
-//! CAP_SYS_ADMIN; else right before execve, so that it binds as little of ours as can be. What follows an early load
-//! needs few calls: prctl, capset, setgroups, setresgid, setresuid, chdir, getcwd, close_range, read, write and sendmsg
-//! or its like for the link, openat and execve.
+//! CAP_SYS_ADMIN; else last of all, so that it binds as little of ours as can be. What follows an early load
+//! needs few calls: prctl, capset, setgroups, setresgid, setresuid, newfstatat, close_range, close, read, write, getpid,
+//! rt_sigaction, rt_sigprocmask and execve; chdir and getcwd where root may not enter the working directory.
 //!
 //! What libseccomp and runc make of a profile is reproduced ([`compiler`]); the library itself would cost more than
 //! ten milliseconds a start. Argument filters on sockets do not bind 32-bit programs, which call `socketcall` with

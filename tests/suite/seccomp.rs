@@ -138,6 +138,29 @@ fn no_new_privileges_decides_when_it_is_loaded() {
     }
 }
 
+/// After an early load orlop itself is under the filter: what it still calls, a list for those who write profiles.
+#[test]
+fn few_calls_are_needed_after_an_early_load() {
+    require!(is_root(), "root of the host");
+    if !is_orlop() {
+        return;
+    }
+    let ours = "prctl capset setgroups setresgid setresuid stat fstatat newfstatat close_range close read write getpid \
+        rt_sigaction rt_sigprocmask execve";
+    // A static program and its C library.
+    let payloads = "arch_prctl set_tid_address set_robust_list rseq prlimit64 brk mmap mprotect getrandom readlinkat \
+        getuid getgid exit exit_group";
+    let names: Vec<&str> = ours.split_whitespace().chain(payloads.split_whitespace()).collect();
+    let profile = json!({"defaultAction": "SCMP_ACT_ERRNO",
+        "syscalls": [{"names": names, "action": "SCMP_ACT_ALLOW"}]});
+    let mut bundle = filtered("", profile);
+    bundle.args(&["echo", "here"]).capabilities(&["CAP_KILL"]).edit(|spec| {
+        spec["process"]["user"] = json!({"uid": 1000, "gid": 1000, "additionalGids": [5]});
+        spec["process"]["noNewPrivileges"] = json!(false);
+    });
+    assert_eq!(bundle.output(), "here");
+}
+
 #[test]
 fn killing_kills() {
     require!(is_root(), "root of the host");
