@@ -173,6 +173,26 @@ impl Cgroup {
         self.directories.iter().filter(|directory| directory.is_v2()).try_for_each(|directory| attach(directory, pid))
     }
 
+    /// As [`Cgroup::attach_v2`]; where the directory takes no process any more (the container has divided its cgroup,
+    /// made it threaded, or another manager has moved it), the process goes where `init` is, as with runc.
+    ///
+    /// # Errors
+    /// The kernel's refusal of both.
+    pub fn attach_v2_beside(&self, pid: Pid, init: Pid) -> Result<()> {
+        let Err(error) = self.attach_v2(pid) else { return Ok(()) };
+        let full = error.kind() == Kind::NotFound
+            || is_gone(error.errno())
+            || matches!(error.errno(), Some(Errno::EBUSY | Errno::EOPNOTSUPP));
+        if !full {
+            return Err(error);
+        }
+        let place = super::layout::v2_directory_of(init)?;
+        let Some(handle) = place.as_deref().map(open_recorded).transpose()?.flatten() else { return Err(error) };
+        let path = place.unwrap_or_default();
+        let beside = Directory { controllers: Vec::new(), path, handle: Some(handle), made: false, fresh: false };
+        attach(&beside, pid)
+    }
+
     /// Moves a process (all its threads) into the cgroup, in every hierarchy. This waits for every processor to
     /// have come by (some milliseconds); a process to be born enters by [`Cgroup::fd`] and [`Cgroup::entrance`].
     ///

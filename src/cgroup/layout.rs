@@ -129,6 +129,20 @@ impl Layout {
     }
 }
 
+/// Where in the v2 tree a process is, as a path of the host; `None` where that cannot be seen.
+///
+/// # Errors
+/// A file of /proc that cannot be read.
+pub fn v2_directory_of(pid: nix::unistd::Pid) -> Result<Option<PathBuf>> {
+    let text = read(&format!("/proc/{pid}/cgroup"))?;
+    let layout = Layout::observe()?;
+    let Some(v2) = layout.v2() else { return Ok(None) };
+    Ok(memberships(&text).find(|(controllers, _)| controllers.is_empty()).and_then(|(_, path)| {
+        let below = Path::new(path).strip_prefix(&v2.root).ok()?;
+        Some(v2.mount_point.join(below))
+    }))
+}
+
 /// A line of /proc/self/mountinfo (proc_pid_mountinfo(5)).
 struct Mounted<'a> {
     id: &'a str,

@@ -101,6 +101,9 @@ fn make_place(plan: &Plan, place: &Place, undo: &mut Undo) -> Result<Directory> 
     if place.is_v2() {
         enable(plan, mount.as_fd(), place, available)?;
         check_domain(plan, handle.as_fd(), fresh)?;
+        if let Some(owner) = plan.delegate_to.filter(|_| fresh) {
+            delegate(handle.as_fd(), owner).doing_with(|| format!("give the cgroup to user {owner}"))?;
+        }
     }
     Ok(Directory {
         controllers: place.controllers.clone(),
@@ -109,6 +112,25 @@ fn make_place(plan: &Plan, place: &Place, undo: &mut Undo) -> Result<Directory> 
         made: fresh,
         fresh,
     })
+}
+
+/// The files whose owner may divide a cgroup, where the kernel does not list them itself (before Linux 4.15).
+const DELEGATED: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
+
+/// Gives the directory and the files of the kernel's list away (cgroups(7), "Cgroup delegation"). The limits are not
+/// among them.
+fn delegate(handle: BorrowedFd<'_>, owner: u32) -> Result<()> {
+    let list = cgroupfs::openat_read(rustix::fs::CWD, "/sys/kernel/cgroup/delegate")
+        .and_then(|list| cgroupfs::read(list.as_fd(), 4096))
+        .unwrap_or_else(|_| DELEGATED.to_owned());
+    for file in list.lines().filter(|file| !file.contains('/')) {
+        match cgroupfs::fchownat(handle, file, owner) {
+            // The controller is off here.
+            Err(refused) if refused.errno == Errno::ENOENT => {}
+            done => done?,
+        }
+    }
+    Ok(cgroupfs::fchownat(handle, "", owner)?)
 }
 
 /// Makes a directory and its missing parents; false where it was there.

@@ -71,6 +71,8 @@ pub struct Request<'a> {
     /// Whether the runtime itself (not the container) runs in a user namespace other than the first. The kernel
     /// takes device rules only from the first one; elsewhere their refusal is a warning.
     pub in_user_namespace: bool,
+    /// Who may divide the cgroup further, by the host's user id: its directory and the files of the kernel's list become theirs (cgroup v2).
+    pub delegate_to: Option<u32>,
 }
 
 /// Where the container goes and what is written there: all decided.
@@ -90,6 +92,9 @@ pub struct Plan {
     lenient: bool,
     /// Whether refused device rules are a warning.
     lenient_devices: bool,
+    /// Who gets the container's directory and the files of the kernel's list (`/sys/kernel/cgroup/delegate`), so that
+    /// it may make cgroups below. Only on v2: v1 has no safe delegation (cgroups(7)).
+    delegate_to: Option<u32>,
 }
 
 /// What becomes of the device rules.
@@ -160,6 +165,7 @@ pub fn plan(request: &Request<'_>, layout: &Layout) -> Result<Plan> {
         warnings: Vec::new(),
         lenient: request.rootless && request.cgroups_path.is_none_or(str::is_empty),
         lenient_devices: request.rootless || request.in_user_namespace,
+        delegate_to: request.delegate_to.filter(|_| layout.mode == Mode::Unified),
     };
     match request.driver {
         Driver::Systemd => {

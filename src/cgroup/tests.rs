@@ -52,6 +52,7 @@ fn request<'a>(path: &'a str, resources: &'a Resources) -> Request<'a> {
         resources,
         rootless: false,
         in_user_namespace: false,
+        delegate_to: None,
     }
 }
 

@@ -48,6 +48,7 @@ pub fn plan_update(request: &Request<'_>, devices: DeviceRules, layout: &Layout)
         warnings: rows.warnings,
         lenient: false,
         lenient_devices: request.rootless || request.in_user_namespace,
+        delegate_to: None,
     })
 }
 

@@ -87,7 +87,9 @@ pub fn create(request: &Request) -> Result<Created> {
         }
     }
     let prepared = making.prepare(&plan, cgroup.as_ref(), console)?;
-    let launched = making.launch(&plan, prepared, request.pid_file.as_deref())?;
+    let launched = making
+        .launch(&plan, prepared, request.pid_file.as_deref())
+        .map_err(|error| told_of_want_of_memory(error, cgroup.as_ref()))?;
     let Launched { init: Child { pid, pidfd }, warnings: told } = launched;
     if let Some(receiver) = pidfd_receiver {
         socket::send_with_fds(&receiver, b"standard", &[pidfd.as_fd()]).doing("send the pidfd")?;
@@ -95,6 +97,16 @@ pub fn create(request: &Request) -> Result<Created> {
     let foreground = foreground.map(|socket| terminal::receive(socket.as_fd())).transpose()?;
     warnings.extend(told);
     Ok(Created { container: making.done()?, init: Process::new(pid, pidfd), foreground, warnings })
+}
+
+/// A limit too low for init itself ends it in the middle of a step; runc's sentence then says why.
+fn told_of_want_of_memory(error: Error, cgroup: Option<&Cgroup>) -> Error {
+    let killed = cgroup.and_then(|cgroup| cgroup.oom_kill_count().ok()).unwrap_or(0);
+    if killed == 0 {
+        return error;
+    }
+    let told = Err::<(), Error>(error.clone()).doing("container init was OOM-killed (memory limit too low?)");
+    told.err().unwrap_or(error)
 }
 
 fn read_config(bundle: &Path, config: &Path) -> Result<Vec<u8>> {

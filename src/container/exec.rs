@@ -53,7 +53,9 @@ impl Container {
         let cgroup = self.cgroup_of_exec(&request.cgroup)?;
         let root = if plan.mount_namespace { None } else { Some(open_directory(&self.record.rootfs)?) };
         let agent = super::create::agent(&plan.program)?.map(|agent| (agent, self.running_state(&config)));
-        let prepared = Prepared { init: init.pidfd(), cgroup: cgroup.as_ref(), root, console, agent };
+        let beside = request.cgroup.is_empty().then_some(init.pid());
+        let prepared = Prepared { init: init.pidfd(), cgroup: cgroup.as_ref(), beside, root, console, agent };
+        let killed = kills(cgroup.as_ref());
         let mut pid_file = None;
         let launched = launch::exec::exec(&plan, prepared, &mut |child| {
             if let Some(receiver) = &receiver {
@@ -61,7 +63,8 @@ impl Container {
             }
             pid_file = request.pid_file.as_deref().map(|path| PidFile::write(path, child.pid)).transpose()?;
             Ok(())
-        })?;
+        });
+        let launched = launched.map_err(|error| told_of_kills(error, killed, cgroup.as_ref()))?;
         if let Some(file) = pid_file {
             file.keep();
         }
@@ -103,6 +106,18 @@ impl Container {
             None => Cgroup::open(&inner).map(Some),
         }
     }
+}
+
+fn kills(cgroup: Option<&Cgroup>) -> u64 {
+    cgroup.and_then(|cgroup| cgroup.oom_kill_count().ok()).unwrap_or(0)
+}
+
+/// Somebody in the container was killed for want of memory meanwhile; it may have been our child. runc's words.
+fn told_of_kills(error: Error, before: u64, cgroup: Option<&Cgroup>) -> Error {
+    if kills(cgroup) <= before {
+        return error;
+    }
+    Err::<(), Error>(error.clone()).doing("(possibly OOM-killed)").err().unwrap_or(error)
 }
 
 fn wrong(sentence: &'static str) -> Error {

@@ -47,6 +47,7 @@ impl Container {
                 resources,
                 rootless: self.record.rootless,
                 in_user_namespace,
+                delegate_to: None,
             };
             cgroup::plan_update(&request, devices, &layout)
         };

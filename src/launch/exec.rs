@@ -24,6 +24,8 @@
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::unistd::Pid;
+
 use super::rendezvous::{self, Link};
 use super::{Launched, Step, Undo, init, parent, spawn};
 use crate::cgroup::{Cgroup, Entrance};
@@ -42,6 +44,9 @@ pub struct Prepared<'a> {
     pub init: BorrowedFd<'a>,
     /// The container's cgroup.
     pub cgroup: Option<&'a Cgroup>,
+    /// Whose cgroup is joined where the container's takes no process any more: init's. `None` where the user has
+    /// named a cgroup.
+    pub beside: Option<process::Pid>,
     /// The root filesystem of a container without a mount namespace.
     pub root: Option<OwnedFd>,
     /// Where the child sends its terminal's master.
@@ -77,7 +82,11 @@ pub fn exec(plan: &ExecPlan, prepared: Prepared<'_>, ready: &mut dyn FnMut(&Chil
     if let Some(cgroup) = prepared.cgroup
         && !born.placed
     {
-        cgroup.attach_v2(nix::unistd::Pid::from_raw(first.pid))?;
+        let child = Pid::from_raw(first.pid);
+        match prepared.beside {
+            Some(init) => cgroup.attach_v2_beside(child, Pid::from_raw(init))?,
+            None => cgroup.attach_v2(child)?,
+        }
     }
     limits::set_oom_score_adj(first.pid, limits)?;
     link.go(Step::Place)?;

@@ -4,11 +4,12 @@
 //! opens, makes or looks at anything: what has to be known of the host comes in as [`Facts`].
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use specconv::{Config, Hooks, NamespaceKind, NetDevice, Process, Sysctl};
+use specconv::{Config, Hooks, MountKind, NamespaceKind, NetDevice, Process, Sysctl};
 
 use crate::cgroup::{self, Layout};
+use crate::compat::mount_setattr::attribute::RDONLY;
 use crate::error::{Error, Kind, Result};
 use crate::hooks::{OCI_VERSION, OciState};
 use crate::host::Host;
@@ -171,6 +172,7 @@ pub fn plan(mut config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Resul
                 resources: &config.resources,
                 rootless: wishes.rootless_cgroups,
                 in_user_namespace: facts.host.in_user_namespace,
+                delegate_to: delegate_to(&config, &process, facts.host),
             },
             facts.layout,
         )?)
@@ -222,6 +224,30 @@ fn leave_out_missing(view: &mut rootfs::CgroupView, made: &BTreeMap<String, Path
     if let rootfs::CgroupView::V1 { hierarchies, namespace: false } = view {
         hierarchies.retain(|hierarchy| made.values().any(|path| *path == hierarchy.path));
     }
+}
+
+/// Who may divide the container's cgroup: the user of its program, where the config lets that user see the cgroup from
+/// inside, writable, as a root of its own; runc's rule.
+fn delegate_to(config: &Config, process: &Process, host: &Host) -> Option<u32> {
+    let writable = config.mounts.iter().any(|mount| {
+        let is_readonly = mount.attributes.set & RDONLY != 0;
+        matches!(mount.kind, MountKind::Cgroup(_)) && mount.destination == Path::new("/sys/fs/cgroup") && !is_readonly
+    });
+    if !(writable && config.namespaces.is_new(NamespaceKind::Cgroup)) {
+        return None;
+    }
+    let uid = process.user.uid;
+    let owner = match config.namespaces.get(NamespaceKind::User) {
+        None => Some(uid),
+        // The maps of a joined namespace are nobody's to know here.
+        Some(namespace) if namespace.path.is_some() => None,
+        Some(_) => config.uid_mappings.iter().find_map(|map| {
+            let offset = uid.checked_sub(map.container).filter(|offset| *offset < map.size)?;
+            map.host.checked_add(offset)
+        }),
+    };
+    // What we make is ours already, and an ordinary user has nothing to give away.
+    owner.filter(|owner| *owner != host.uid && host.is_root())
 }
 
 /// A label of mounts protects nothing where nobody looks at labels, and the kernel takes no `context=` then. (A label

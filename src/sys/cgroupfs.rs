@@ -95,6 +95,17 @@ pub fn mkdirat(dir: BorrowedFd<'_>, path: &str) -> Result<()> {
     rustix::fs::mkdirat(dir, path, Mode::from_raw_mode(0o755)).map_err(refused!("mkdirat", "{}, {path:?}", fd(&dir)))
 }
 
+/// Makes a user the owner of a file below `dir`, or of `dir` itself (an empty path). fchownat(2).
+pub fn fchownat(dir: BorrowedFd<'_>, path: &str, uid: u32) -> Result<()> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
+    let owner = rustix::fs::Uid::from_raw(uid);
+    rustix::fs::chownat(dir, path, Some(owner), None, flags).map_err(refused!(
+        "fchownat",
+        "{}, {path:?}, {uid}, -1, AT_SYMLINK_NOFOLLOW|AT_EMPTY_PATH",
+        fd(&dir)
+    ))
+}
+
 /// Removes an empty directory below `dir`. unlinkat(2) with AT_REMOVEDIR.
 pub fn rmdirat(dir: BorrowedFd<'_>, path: &str) -> Result<()> {
     rustix::fs::unlinkat(dir, path, AtFlags::REMOVEDIR).map_err(refused!(

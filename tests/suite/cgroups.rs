@@ -363,3 +363,94 @@ fn cgroup_manager_disabled_makes_no_cgroup() {
     assert!(!groups.contains(bundle.id()), "{groups}");
     bundle.finish_off();
 }
+
+#[test]
+fn a_container_whose_limit_is_too_low_says_so() {
+    require!(is_root(), "root of the host");
+    require!(cgroup::v1("memory").is_some(), "cgroup v1 memory controller");
+    let mut told = 0;
+    for kilobytes in (64..2048).step_by(64) {
+        let mut bundle = Bundle::new();
+        let limit = kilobytes * 1024;
+        bundle.edit(|spec| spec["linux"]["resources"]["memory"] = json!({"limit": limit, "swap": limit}));
+        let outcome = bundle.create();
+        if outcome.status.success() {
+            bundle.delete_force().ok();
+            break;
+        }
+        let oom = outcome.stderr.contains("container init was OOM-killed (memory limit too low?)");
+        let busy = outcome.stderr.contains("unable to set memory limit to");
+        assert!(oom || busy, "{kilobytes} KiB: {outcome}");
+        told += 1;
+        bundle.assert_gone();
+    }
+    assert!(told > 0, "64 KiB are not enough for anybody");
+}
+
+/// A container in the v2 view that may divide its own cgroup.
+fn divisible() -> Bundle {
+    let mut bundle = Bundle::new();
+    bundle.view(View::V2).no_mount("/sys/fs/cgroup").namespace(json!({"type": "cgroup"}));
+    bundle.mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+        "options": ["nosuid", "noexec", "nodev", "rw"]}));
+    bundle
+}
+
+#[test]
+fn a_cgroup_that_the_container_may_divide_is_its_own() {
+    require!(is_root(), "root of the host");
+    let Some(v2) = cgroup::v2() else {
+        require!(false, "cgroup v2");
+        return;
+    };
+    let owner = |bundle: &Bundle, file: &str| {
+        std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(v2.join(bundle.id()).join(file)).unwrap())
+    };
+    let mut bundle = divisible();
+    bundle.user_namespace(100_000).args(&["sleep", "1000"]).create().ok();
+    for (file, expected) in [
+        (".", 100_000),
+        ("cgroup.procs", 100_000),
+        ("cgroup.subtree_control", 100_000),
+        ("cgroup.max.depth", 0),
+        ("cgroup.freeze", 0),
+    ] {
+        assert_eq!(owner(&bundle, file), expected, "{file}");
+    }
+    bundle.start().ok();
+    bundle.exec("mkdir /sys/fs/cgroup/below && echo $$ > /sys/fs/cgroup/below/cgroup.procs").ok();
+    bundle.finish_off();
+    // One that sees it read-only has nothing to divide.
+    let mut bundle = divisible();
+    bundle.no_mount("/sys/fs/cgroup").mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup",
+        "source": "cgroup", "options": ["ro"]}));
+    bundle.user_namespace(100_000).args(&["sleep", "1000"]).create().ok();
+    assert_eq!(owner(&bundle, "."), 0);
+    bundle.delete_force().ok();
+}
+
+#[test]
+fn exec_follows_init_where_the_cgroup_is_divided() {
+    require!(is_root(), "root of the host");
+    let Some(v2) = cgroup::v2() else {
+        require!(false, "cgroup v2");
+        return;
+    };
+    let controllers = std::fs::read_to_string(v2.join("cgroup.controllers")).unwrap();
+    let Some(controller) = controllers.split_whitespace().next().map(str::to_owned) else {
+        require!(false, "a controller of cgroup v2");
+        return;
+    };
+    std::fs::write(v2.join("cgroup.subtree_control"), format!("+{controller}")).unwrap();
+    let mut bundle = divisible();
+    // With a controller for those below, a cgroup takes no process itself.
+    let script = format!(
+        "mkdir /sys/fs/cgroup/init && echo 1 > /sys/fs/cgroup/init/cgroup.procs && \
+         echo +{controller} > /sys/fs/cgroup/cgroup.subtree_control && touch /tmp/divided; sleep 1000; :"
+    );
+    bundle.args(&["sh", "-c", &script]).writable().up();
+    crate::support::wait_until("it has divided its cgroup", || bundle.rootfs("tmp/divided").exists());
+    let outcome = bundle.exec("cat /proc/self/cgroup").ok();
+    assert!(outcome.stdout.contains("0::/init\n"), "{outcome}");
+    bundle.finish_off();
+}
