@@ -6,6 +6,10 @@
 //! from the last to the first, the high word before the low one, equality before less before greater, large values
 //! first (small ones for less). A comparison that leads nowhere falls to its next sibling, then to the next sibling of
 //! the level above. This module does the same, and refuses the same with `EEXIST`; a test compares the two.
+//!
+//! One accident is not repeated: in libseccomp the parts of a rule share what follows them, so that adding to one place
+//! can change another. That makes it match calls that no rule is about, run in circles, or (for two rules with several
+//! conditions each that match the same call, once in thousands of random profiles) prefer the other rule.
 
 use specconv::{SeccompArg, SeccompOperator};
 

@@ -362,6 +362,38 @@ fn an_agent_answers() {
     }
 }
 
+/// The runtime of an ordinary user may not look into its child, which hides: the child sends the listener itself.
+#[test]
+fn an_agent_of_an_ordinary_user_answers() {
+    require!(is_root(), "root of the host");
+    let user = 1234;
+    let mut bundle = filtered("mkdir /tmp/x; true", json!(null));
+    let folder = bundle.scratch("agents");
+    std::fs::create_dir(&folder).unwrap();
+    let socket = folder.join("agent");
+    let told = agent(&socket);
+    for path in [bundle.scratch(""), bundle.path(), bundle.rootfs(""), bundle.rootfs("tmp"), folder, socket.clone()] {
+        std::os::unix::fs::chown(path, Some(user), Some(user)).unwrap();
+    }
+    bundle.prelude("set -- setpriv --reuid 1234 --regid 1234 --clear-groups -- \"$@\"");
+    bundle.namespace(json!({"type": "user"})).edit(|spec| {
+        let linux = spec["linux"].as_object_mut().unwrap();
+        linux.remove("cgroupsPath");
+        linux.remove("resources");
+        linux.insert("uidMappings".into(), json!([{"containerID": 0, "hostID": user, "size": 1}]));
+        linux.insert("gidMappings".into(), json!([{"containerID": 0, "hostID": user, "size": 1}]));
+        linux.insert("seccomp".into(), notifying(&socket.display().to_string()));
+        let pts = spec["mounts"].as_array_mut().unwrap().iter_mut().find(|mount| mount["destination"] == "/dev/pts");
+        pts.unwrap()["options"].as_array_mut().unwrap().retain(|option| option != "gid=5");
+    });
+    for no_new_privileges in [false, true] {
+        bundle.edit(|spec| spec["process"]["noNewPrivileges"] = json!(no_new_privileges));
+        let outcome = bundle.run().ok();
+        assert!(outcome.stderr.contains("Remote I/O error"), "{outcome}");
+        told.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
+    }
+}
+
 #[test]
 fn an_agent_is_needed() {
     require!(is_root(), "root of the host");
