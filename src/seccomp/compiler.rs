@@ -216,11 +216,16 @@ fn no_contradiction_among(mut absent: Vec<Rule<'_>>, wide: bool) -> Result<()> {
     absent.chunk_by(|a, b| a.name == b.name).try_for_each(|of_one| no_contradiction(of_one, wide))
 }
 
+/// Whether an entry has several conditions on one argument.
+pub(super) fn asks_twice(rule: &SeccompRule) -> bool {
+    let earlier = |at: usize, index: u32| rule.args.iter().take(at).any(|arg| arg.index == index);
+    rule.args.iter().enumerate().any(|(at, arg)| earlier(at, arg.index))
+}
+
 /// An entry's conditions hold together, unless one argument is asked twice.
 fn split(rule: &SeccompRule) -> impl Iterator<Item = &[SeccompArg]> {
-    let seen = |at: usize, index: u32| rule.args.iter().take(at).any(|arg| arg.index == index);
-    let twice = rule.args.iter().enumerate().any(|(at, arg)| seen(at, arg.index));
-    rule.args.chunks(if twice { 1 } else { rule.args.len().max(1) }).chain(rule.args.is_empty().then_some(&[][..]))
+    let together = if asks_twice(rule) { 1 } else { rule.args.len().max(1) };
+    rule.args.chunks(together).chain(rule.args.is_empty().then_some(&[][..]))
 }
 
 fn multiplexer(abi: &Abi, call: &Call) -> Option<(u32, u32)> {

@@ -99,12 +99,18 @@ pub fn supports(name: &str) -> bool {
     }
 }
 
-/// What the user should know: names of calls that this version does not know, where not knowing them opens a door. In a
-/// list of what is allowed an unknown name is only one call less.
+/// What the user should know: conditions that mean something else than they seem to, and names of calls that this version
+/// does not know, where not knowing them opens a door. In a list of what is allowed an unknown name is only one call less.
 pub fn warnings(profile: &Seccomp) -> Vec<Warning> {
     let opens = |action| matches!(action, SeccompAction::Allow | SeccompAction::Log);
     let mut warnings = Vec::new();
     for (entry, rule) in profile.syscalls.iter().enumerate() {
+        if compiler::asks_twice(rule) {
+            warnings.push(Warning {
+                field: format!("linux.seccomp.syscalls[{entry}].args"),
+                what: "an argument has two conditions, so that each condition here is enough by itself".to_owned(),
+            });
+        }
         if opens(rule.action) || !opens(profile.default_action) {
             continue;
         }

@@ -226,8 +226,23 @@ fn conditions_on_one_argument_twice_are_alternatives() {
     require!(is_root() && cfg!(target_arch = "x86_64"), "root of the host");
     let between = json!([{"index": 0, "value": 5, "op": "SCMP_CMP_GE"}, {"index": 0, "value": 2, "op": "SCMP_CMP_LE"}]);
     let rule = json!([{"names": ["umask"], "action": "SCMP_ACT_ERRNO", "errnoRet": 99, "args": between}]);
-    let answered = answers(&calling(&[(95, 1, 0), (95, 3, 0), (95, 9, 0)], denying(rule)));
-    assert_eq!(answered, [99, 0, 99]);
+    let bundle = calling(&[(95, 1, 0), (95, 3, 0), (95, 9, 0)], denying(rule));
+    assert_eq!(answers(&bundle), [99, 0, 99]);
+    let outcome = bundle.run().ok();
+    assert!(!is_orlop() || outcome.stderr.contains("linux.seccomp.syscalls[0].args"), "{outcome}");
+}
+
+/// In a list of what is forbidden, a name that nobody knows is a hole.
+#[test]
+fn unknown_names_are_told_where_they_matter() {
+    require!(is_root(), "root of the host");
+    let forbidding = denying(json!([{"names": ["no_such_call"], "action": "SCMP_ACT_ERRNO"}]));
+    let outcome = filtered("true", forbidding).run().ok();
+    assert!(!is_orlop() || outcome.stderr.contains("no_such_call"), "{outcome}");
+    let mut allowing = docker();
+    allowing["syscalls"].as_array_mut().unwrap().push(json!({"names": ["no_such_call"], "action": "SCMP_ACT_ALLOW"}));
+    let outcome = filtered("true", allowing).run().ok();
+    assert!(!outcome.stderr.contains("no_such_call"), "{outcome}");
 }
 
 #[test]
