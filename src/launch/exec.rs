@@ -102,8 +102,8 @@ pub fn exec(plan: &ExecPlan, prepared: Prepared<'_>, ready: &mut dyn FnMut(&Chil
     };
 
     // 13 Become
-    if let Some((agent, state)) = &prepared.agent {
-        parent::pass_listener_on(&link, &child, &plan.program, agent.as_fd(), state)?;
+    if let Some((agent, state)) = prepared.agent {
+        parent::pass_listener_on(&link, &child, &plan.program, agent, &state)?;
     }
 
     // 14 Ready

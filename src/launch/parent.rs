@@ -1,6 +1,6 @@
 //! The parent's column of the table in [`super`].
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::rendezvous::{self, Link};
 use super::{Launched, Milestone, Observer, Prepared, Step, Undo, init, spawn};
@@ -98,8 +98,8 @@ pub fn create(plan: &Plan, prepared: Prepared<'_>, observe: &mut Observer<'_>) -
     }
 
     // 13 Become
-    if let Some(agent) = &prepared.agent {
-        pass_listener_on(&link, &init, &plan.program, agent.as_fd(), &plan.state("creating", init.pid))?;
+    if let Some(agent) = prepared.agent {
+        pass_listener_on(&link, &init, &plan.program, agent, &plan.state("creating", init.pid))?;
     }
 
     // 14 Ready
@@ -133,7 +133,7 @@ pub(super) fn pass_listener_on(
     link: &Link,
     child: &Child,
     plan: &ProgramPlan,
-    agent: BorrowedFd<'_>,
+    agent: OwnedFd,
     state: &str,
 ) -> Result<()> {
     let Some(to) = plan.seccomp.as_ref().and_then(|filter| filter.listener.as_ref()) else { return Ok(()) };
@@ -147,7 +147,9 @@ pub(super) fn pass_listener_on(
             sent.ok_or_else(|| Error::new(Kind::Other, "the seccomp listener did not come"))?
         }
     };
-    seccomp::listener::hand_over(agent, &listener, to, child.pid, state)?;
+    seccomp::listener::hand_over(agent.as_fd(), &listener, to, child.pid, state)?;
+    // The agent may read to the end before it answers.
+    drop(agent);
     link.go(Step::Become)
 }
 
