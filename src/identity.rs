@@ -656,7 +656,8 @@ mod tests {
     #[test]
     fn a_session_keyring_of_its_own() {
         let mut plan = plan(0, 0, &[], three(0));
-        plan.keyring = Some(format!("_ses.orlop-test-{}", std::process::id()));
+        let name = format!("_ses.orlop-unit-{}", std::process::id());
+        plan.keyring = Some(name.clone());
         let (first, _) = in_thread({
             let plan = plan.clone();
             move || {
@@ -669,7 +670,7 @@ mod tests {
                 second
             }
         });
-        let ours: Vec<_> = first.lines().filter(|line| line.contains("_ses.orlop-test-")).collect();
+        let ours: Vec<_> = first.lines().filter(|line| line.contains(&name)).collect();
         // Kernels without /proc/keys (or without keyrings) show nothing.
         if !first.is_empty() {
             assert_eq!(ours.len(), 1, "{first}");
