@@ -12,7 +12,7 @@ Usage: runtime-tools-validation --suite DIR --runtime PATH [OPTIONS]
 
   --suite DIR         the runtime-tools tree, with the programs built in it
   --runtime PATH      the runtime to judge; a bare name is looked up in PATH
-  --keep-seccomp      hand the bundles over as they are; else linux.seccomp is taken out of each
+  --without-seccomp   take linux.seccomp out of each bundle, for a runtime that has no filters
   --only NAME         run this program only; may be given more than once
   --expected FILE     compare with this file; exit 1 on any difference, better or worse
   --timeout SECONDS   the longest a program may take (default 120)
@@ -41,7 +41,7 @@ pub struct Asked {
     /// The runtime, as given.
     pub runtime: PathBuf,
     /// Leave the seccomp profile in the bundles.
-    pub keep_seccomp: bool,
+    pub without_seccomp: bool,
     /// Names of programs; empty means all.
     pub only: Vec<String>,
     /// The file of expectations.
@@ -53,7 +53,7 @@ pub struct Asked {
 /// Reads the arguments, without the name of the binary.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
     let (mut suite, mut runtime, mut expected) = (None, None, None);
-    let (mut only, mut keep_seccomp, mut timeout) = (Vec::new(), false, DEFAULT_TIMEOUT);
+    let (mut only, mut without_seccomp, mut timeout) = (Vec::new(), false, DEFAULT_TIMEOUT);
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         let arg = text(arg)?;
@@ -71,7 +71,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
             "--runtime" => runtime = Some(PathBuf::from(value()?)),
             "--expected" => expected = Some(PathBuf::from(value()?)),
             "--only" => only.push(value()?),
-            "--keep-seccomp" => keep_seccomp = true,
+            "--without-seccomp" => without_seccomp = true,
             "--timeout" => {
                 let seconds = value()?;
                 let seconds = seconds.parse().map_err(|_| format!("--timeout: not a number of seconds: {seconds}"))?;
@@ -83,7 +83,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
     Ok(Command::Run(Asked {
         suite: suite.ok_or("--suite is missing (see --help)")?,
         runtime: runtime.ok_or("--runtime is missing (see --help)")?,
-        keep_seccomp,
+        without_seccomp,
         only,
         expected,
         timeout,

@@ -76,7 +76,7 @@ fn validate(asked: &Asked, out: &mut impl Write) -> Result<bool, String> {
     let suite = Suite::find(&asked.suite, &asked.only)?;
     let runtime = suite::runtime(&asked.runtime)?;
     let expected = asked.expected.as_deref().map(Expected::read).transpose()?;
-    let launch = if asked.keep_seccomp { Launch::bare(runtime) } else { Launch::wrapped(runtime)? };
+    let launch = if asked.without_seccomp { Launch::wrapped(runtime)? } else { Launch::bare(runtime) };
     let _lock = lock()?;
 
     let print = |e: std::io::Error| format!("cannot write the table: {e}");

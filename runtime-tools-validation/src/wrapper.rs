@@ -1,4 +1,4 @@
-//! The wrapper: what the suite's programs call as RUNTIME unless `--keep-seccomp` is given.
+//! The wrapper: what the suite's programs call as RUNTIME with `--without-seccomp`.
 //!
 //! Nearly all bundles of the suite carry the same seccomp profile, though only one program is about seccomp. A runtime
 //! that does not have seccomp yet must refuse such a bundle, and would fail nearly everything for one reason. So on
