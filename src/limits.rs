@@ -74,26 +74,7 @@ fn show(limit: u64) -> String {
 
 /// The name of a limit as the specification writes it (getrlimit(2)).
 fn rlimit_name(resource: u32) -> &'static str {
-    // RLIMIT_* in the order of their numbers (asm-generic/resource.h); MIPS and SPARC differ and are not built for.
-    const NAMES: [&str; 16] = [
-        "RLIMIT_CPU",
-        "RLIMIT_FSIZE",
-        "RLIMIT_DATA",
-        "RLIMIT_STACK",
-        "RLIMIT_CORE",
-        "RLIMIT_RSS",
-        "RLIMIT_NPROC",
-        "RLIMIT_NOFILE",
-        "RLIMIT_MEMLOCK",
-        "RLIMIT_AS",
-        "RLIMIT_LOCKS",
-        "RLIMIT_SIGPENDING",
-        "RLIMIT_MSGQUEUE",
-        "RLIMIT_NICE",
-        "RLIMIT_RTPRIO",
-        "RLIMIT_RTTIME",
-    ];
-    usize::try_from(resource).ok().and_then(|number| NAMES.get(number)).copied().unwrap_or("unknown limit")
+    specconv::rlimit_name(resource).unwrap_or("unknown limit")
 }
 
 /// Sets the score by which the OOM killer chooses (proc_pid_oom_score_adj(5)), where the plan has one.

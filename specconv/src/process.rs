@@ -167,6 +167,11 @@ pub(crate) const RLIMITS: [&str; 16] = [
     "RLIMIT_RTTIME",
 ];
 
+/// The name of a limit as the specification writes it, by its number (getrlimit(2)).
+pub fn rlimit_name(resource: u32) -> Option<&'static str> {
+    RLIMITS.get(usize::try_from(resource).ok()?).copied()
+}
+
 /// A type that cannot be mapped, and one that stands there twice, MUST be errors (config.md#posix-process).
 fn rlimits(list: &[spec::Rlimit]) -> Result<Vec<Rlimit>, Invalid> {
     let mut rlimits: Vec<Rlimit> = Vec::with_capacity(list.len());
