@@ -157,18 +157,6 @@ pub fn pidfd_getfd(pidfd: BorrowedFd<'_>, number: i32) -> Result<OwnedFd> {
     ))
 }
 
-/// Whether the process behind the handle has ended (a zombie has). poll(2) on a pidfd, Linux 5.3.
-pub fn has_ended(pidfd: BorrowedFd<'_>) -> Result<bool> {
-    let mut polled = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
-    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-    let ready = rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, Some(&now))).map_err(refused!(
-        "poll",
-        "{}",
-        fd(&pidfd)
-    ))?;
-    Ok(ready > 0)
-}
-
 /// Whether other processes may look into this one (ptrace, /proc/PID/fd). prctl(2) PR_SET_DUMPABLE.
 ///
 /// Off before anything is joined that a container shares: CVE-2016-9962.
