@@ -160,21 +160,13 @@ impl Container {
         if config.hooks.poststop.is_empty() {
             return Ok(Poststop::default());
         }
-        let bundle = self.record.bundle.to_string_lossy();
-        let state = hooks::OciState {
-            oci_version: hooks::OCI_VERSION,
-            id: self.id(),
-            status: "stopped",
-            pid: 0,
-            bundle: &bundle,
-            annotations: &config.annotations,
-        };
+        let state = self.told_state(&config, "stopped", 0);
         // Hooks run even where their output has nowhere to go.
         let (output, unopened) = match hook_output(&config.annotations) {
             Ok(output) => (output, None),
             Err(error) => (HookOutput::default(), Some(error.to_string())),
         };
-        Ok(Poststop { state: state.to_json(), hooks: config.hooks.poststop, output, unopened })
+        Ok(Poststop { state, hooks: config.hooks.poststop, output, unopened })
     }
 }
 

@@ -6,10 +6,9 @@ use specconv::Process as Program;
 
 use super::create::{console, open_directory};
 use super::pid_file::PidFile;
-use super::{Container, ExecArguments, ExecProcess, ExecRequest, Execed, Process, Status, descriptors};
+use super::{Container, ExecArguments, ExecProcess, ExecRequest, Execed, Process, Status, descriptors, wrong};
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Context, Error, Kind, Result};
-use crate::hooks;
 use crate::host::Host;
 use crate::launch::{self, exec::Prepared};
 use crate::plan::{self, Wishes};
@@ -52,7 +51,8 @@ impl Container {
         let receiver = request.pidfd_socket.as_deref().map(terminal::connect).transpose()?;
         let cgroup = self.cgroup_of_exec(&request.cgroup)?;
         let root = if plan.mount_namespace { None } else { Some(open_directory(&self.record.rootfs)?) };
-        let agent = super::create::agent(&plan.program)?.map(|agent| (agent, self.running_state(&config)));
+        let told = || self.told_state(&config, "running", self.record.init_process_pid);
+        let agent = super::create::agent(&plan.program)?.map(|agent| (agent, told()));
         let beside = request.cgroup.is_empty().then_some(init.pid());
         let prepared = Prepared { init: init.pidfd(), cgroup: cgroup.as_ref(), beside, root, console, agent };
         let killed = kills(cgroup.as_ref());
@@ -75,19 +75,6 @@ impl Container {
 }
 
 impl Container {
-    /// The container's state as an agent gets it with the listener of a second process.
-    fn running_state(&self, config: &specconv::Config) -> String {
-        hooks::OciState {
-            oci_version: hooks::OCI_VERSION,
-            id: self.id(),
-            status: "running",
-            pid: self.record.init_process_pid,
-            bundle: &self.record.bundle.to_string_lossy(),
-            annotations: &config.annotations,
-        }
-        .to_json()
-    }
-
     /// The cgroup that a second process joins: the container's, or the one below it that was asked for.
     fn cgroup_of_exec(&self, asked: &[String]) -> Result<Option<Cgroup>> {
         let Some(saved) = &self.record.cgroup else {
@@ -120,10 +107,6 @@ fn told_of_kills(error: Error, before: u64, cgroup: Option<&Cgroup>) -> Error {
     Err::<(), Error>(error.clone()).doing("(possibly OOM-killed)").err().unwrap_or(error)
 }
 
-fn wrong(sentence: &'static str) -> Error {
-    Error::new(Kind::WrongState, sentence)
-}
-
 /// What is to run, and what the user should know about it.
 fn program(config: &specconv::Config, asked: &ExecProcess) -> Result<(Program, Vec<String>)> {
     match asked {
@@ -150,12 +133,12 @@ fn changed(mut process: Program, arguments: &ExecArguments) -> Result<Program> {
         process.cwd = cwd.into();
     }
     for entry in &arguments.env {
-        let Some((name, _)) = entry.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+        if entry.split_once('=').is_none_or(|(name, _)| name.is_empty()) {
             return Err(Error::new(Kind::Invalid, format!("--env {entry:?}: is not KEY=value")));
-        };
-        process.env.retain(|old| old.split_once('=').is_none_or(|(known, _)| known != name));
-        process.env.push(entry.clone());
+        }
     }
+    process.env.extend(arguments.env.iter().cloned());
+    process.env = specconv::environment(process.env)?;
     if let Some((uid, gid)) = arguments.user {
         process.user.uid = uid;
         if let Some(gid) = gid {

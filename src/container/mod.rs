@@ -39,6 +39,7 @@ pub use store::StateDir;
 
 use crate::cgroup::Cgroup;
 use crate::error::Context;
+use crate::hooks;
 use crate::{Error, Kind, Result};
 
 /// What the command line says about a container to be made.
@@ -273,6 +274,19 @@ impl Container {
         Process::find(self.record.init_process_pid, self.record.init_process_start)
     }
 
+    /// The state that hooks and agents are told, as one line of JSON; `pid` is 0 where init has ended.
+    fn told_state(&self, config: &specconv::Config, status: &str, pid: i32) -> String {
+        hooks::OciState {
+            oci_version: hooks::OCI_VERSION,
+            id: self.id(),
+            status,
+            pid,
+            bundle: &self.record.bundle.to_string_lossy(),
+            annotations: &config.annotations,
+        }
+        .to_json()
+    }
+
     /// What the container is doing now.
     pub fn status(&self) -> Result<Status> {
         self.status_of(self.init()?.as_ref())
@@ -291,13 +305,13 @@ impl Container {
         Ok(if waits { Status::Created } else { Status::Running })
     }
 
-    /// The state that `state` prints and hooks read.
+    /// The state that `state` prints.
     pub fn state(&self) -> Result<OciState> {
         let status = self.status()?;
         let shown: Shown = serde_json::from_slice(&self.dir.config()?)
             .map_err(|why| Error::new(Kind::Other, format!("cannot read the saved config.json: {why}")))?;
         Ok(OciState {
-            oci_version: crate::hooks::OCI_VERSION,
+            oci_version: hooks::OCI_VERSION,
             id: self.record.id.clone(),
             pid: if status == Status::Stopped { 0 } else { self.record.init_process_pid },
             status,
@@ -346,7 +360,7 @@ impl Container {
     pub fn resume(&self) -> Result<()> {
         let _lock = self.dir.lock(PATIENCE)?;
         if self.status()? != Status::Paused {
-            return Err(Error::new(Kind::WrongState, "container not paused"));
+            return Err(wrong("container not paused"));
         }
         self.own_cgroup("resumed")?.thaw().doing("resume the container")
     }
@@ -368,6 +382,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The error for a container without a living init.
 pub fn not_running() -> Error {
     Error::new(Kind::NotRunning, "container not running")
+}
+
+/// The container is not in the state that the request needs.
+fn wrong(sentence: &'static str) -> Error {
+    Error::new(Kind::WrongState, sentence)
 }
 
 /// Every container under a root, in the order of their ids, and why some could not be read.

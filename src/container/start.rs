@@ -1,14 +1,13 @@
 //! Lets a created container's init run the program.
 
 use super::create::{hook_output, open_directory};
-use super::{Container, PATIENCE, Status};
+use super::{Container, PATIENCE, Status, wrong};
 use crate::error::Result;
 use crate::hooks::{self, HookKind};
 use crate::launch::gate;
 use crate::notify::{self, Relay};
 use crate::sys::Errno;
 use crate::sys::file::OFlags;
-use crate::{Error, Kind};
 
 impl Container {
     /// Lets init run the program, and runs the `poststart` hooks.
@@ -67,15 +66,7 @@ impl Container {
         if hooks.is_empty() {
             return Ok(());
         }
-        let state = hooks::OciState {
-            oci_version: hooks::OCI_VERSION,
-            id: self.id(),
-            status: "running",
-            pid: self.record.init_process_pid,
-            bundle: &self.record.bundle.to_string_lossy(),
-            annotations: &config.annotations,
-        }
-        .to_json();
+        let state = self.told_state(&config, "running", self.record.init_process_pid);
         let bundle = open_directory(&self.record.bundle)?;
         let output = hook_output(&config.annotations)?;
         hooks::run(
@@ -89,8 +80,4 @@ impl Container {
             },
         )
     }
-}
-
-fn wrong(sentence: &'static str) -> Error {
-    Error::new(Kind::WrongState, sentence)
 }
