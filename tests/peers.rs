@@ -27,7 +27,7 @@ fn compare(runtime: &str, binary: &str) {
     let table: Differences = toml::from_str(include_str!("expected_differences.toml")).unwrap();
     let rows: Vec<_> = table.difference.iter().filter(|row| row.runtime == runtime).collect();
     let output = Command::new(env!("CARGO"))
-        .args(["test", "--test", "suite", "--no-fail-fast"])
+        .args(["test", "--test", "suite", "--test", "security", "--no-fail-fast"])
         .env("ORLOP_UNDER_TEST", binary)
         .output()
         .unwrap();

@@ -27,6 +27,5 @@ mod ordinary_user;
 mod process;
 mod rootless;
 mod seccomp;
-mod traps;
 mod update;
 mod words;

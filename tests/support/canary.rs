@@ -5,7 +5,15 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 /// One object: everything that an unwanted touch would change. The change time betrays chown and chmod.
-type Facts = (u32, u32, u32, u64, u64, i64, i64, Vec<u8>);
+#[derive(Debug, PartialEq, Eq)]
+struct Facts {
+    mode: String,
+    owner: (u32, u32),
+    inode: u64,
+    device: u64,
+    changed: (i64, i64),
+    content: String,
+}
 
 /// The tree, and how it was when it was made.
 pub struct Canary {
@@ -27,6 +35,8 @@ impl Canary {
                 chown(&path, Some(12345), Some(54321)).unwrap();
             }
         }
+        nix::unistd::mkfifo(&root.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        drop(std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap());
         let before = snapshot(&root);
         Canary { root, before }
     }
@@ -36,14 +46,14 @@ impl Canary {
         &self.root
     }
 
-    /// Nothing was created, removed, written, chowned or chmodded.
-    #[track_caller]
-    pub fn assert_untouched(&self) {
+    /// What was created, removed, written, chowned or chmodded since.
+    pub fn touched(&self) -> Vec<String> {
         let now = snapshot(&self.root);
-        for (path, facts) in &now {
-            assert_eq!(self.before.get(path), Some(facts), "the runtime touched {}", path.display());
-        }
-        assert_eq!(now.len(), self.before.len(), "the runtime removed something from {}", self.root.display());
+        let paths: std::collections::BTreeSet<_> = self.before.keys().chain(now.keys()).collect();
+        let differs = |path: &&&PathBuf| self.before.get(**path) != now.get(**path);
+        let shown =
+            |path: &PathBuf| format!("{}: was {:?}, is {:?}", path.display(), self.before.get(path), now.get(path));
+        paths.iter().filter(differs).map(|path| shown(path)).collect()
     }
 }
 
@@ -61,8 +71,14 @@ fn snapshot(root: &Path) -> BTreeMap<PathBuf, Facts> {
             }
             _ => Vec::new(),
         };
-        let facts =
-            (meta.mode(), meta.uid(), meta.gid(), meta.ino(), meta.rdev(), meta.ctime(), meta.ctime_nsec(), content);
+        let facts = Facts {
+            mode: format!("{:o}", meta.mode()),
+            owner: (meta.uid(), meta.gid()),
+            inode: meta.ino(),
+            device: meta.rdev(),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+            content: String::from_utf8_lossy(&content).into_owned(),
+        };
         found.insert(path, facts);
     }
     found

@@ -13,7 +13,7 @@ pub struct Hierarchy {
 
 /// Every hierarchy mounted in this mount namespace.
 pub fn hierarchies() -> Vec<Hierarchy> {
-    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mountinfo = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
     let mut found = Vec::new();
     for line in mountinfo.lines() {
         let Some((mount, filesystem)) = line.split_once(" - ") else { continue };

@@ -69,7 +69,8 @@ fn processes(token: &str) -> Vec<(i32, String)> {
 
 /// Mount points of this mount namespace that carry the token, in order.
 fn mounts(token: &str) -> Vec<String> {
-    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    // The thread's, not the process's: a test may have a mount namespace of its own.
+    let mountinfo = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
     mountinfo
         .lines()
         .filter_map(|line| line.split(' ').nth(4))

@@ -5,7 +5,7 @@
 //! by looking for that word, and tests can run side by side.
 
 // A topic that does not use all of it is no reason to have less of it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 pub mod bundle;
 pub mod canary;

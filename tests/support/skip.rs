@@ -52,7 +52,7 @@ pub fn machine() -> String {
 pub fn skip(place: &str, missing: &str) {
     static ALLOWED: OnceLock<Allowances> = OnceLock::new();
     let allowed = ALLOWED.get_or_init(|| toml::from_str(include_str!("../skips.toml")).unwrap());
-    let test = place.trim_start_matches("suite::").trim_end_matches("::here");
+    let test = place.trim_start_matches("suite::").trim_start_matches("security::").trim_end_matches("::here");
     let machine = machine();
     println!("SKIP {test}: {missing}");
     if let Some(list) = std::env::var_os("ORLOP_SKIPS") {
