@@ -41,4 +41,5 @@ mod destinations;
 mod fakes;
 mod image;
 mod leaks;
+mod register;
 mod state_folder;
