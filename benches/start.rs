@@ -3,7 +3,9 @@
 //!
 //! Every runtime gets the same bundle: what `runc spec` writes, without a terminal and without seccomp, `/bin/true` of a
 //! static busybox, cgroups by cgroupfs, in a private and pure cgroup v1 layout (crun refuses a hybrid one). The runs are
-//! interleaved, so that a busy moment of the machine meets all of them. The floor is a process that clones into the same
+//! interleaved, so that a busy moment of the machine meets all of them. `-- --cgroup v2` takes a pure cgroup v2 tree instead, and
+//! `-- --inside DIR` runtimes of another Debian, from a root that debootstrap made (`debootstrap --variant=minbase
+//! --include=crun,runc,busybox-static`). The floor is a process that clones into the same
 //! namespaces and executes the same program, and does nothing else: what the kernel itself takes.
 //!
 //! Prints medians, the 90th percentile, and how the medians stand to crun's and to the floor's.
@@ -18,14 +20,19 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-/// A pure cgroup v1 layout in a private mount namespace.
-const VIEW: &str = r#"set -e
-umount -R /sys/fs/cgroup
-mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup
-for c in cpu cpuacct cpuset memory devices freezer blkio pids; do
-  mkdir /sys/fs/cgroup/$c; mount -t cgroup -o $c none /sys/fs/cgroup/$c
-done
-mkdir /sys/fs/cgroup/systemd; mount -t cgroup -o none,name=systemd none /sys/fs/cgroup/systemd
+/// Makes the view of the cgroups that all runtimes get, and goes into another Debian's root where that is asked for: its
+/// runtimes need its libraries. A chroot would not do, a runtime cannot pivot from one.
+const ENTER: &str = r#"
+if [ -n "$INSIDE" ]; then
+  mount --bind "$INSIDE" "$INSIDE"
+  for place in /proc /dev /sys; do mount --rbind $place "$INSIDE$place"; done
+  mount -t tmpfs none "$INSIDE/run"
+  mkdir "$INSIDE/run/host" "$INSIDE/run/tree"
+  mount --rbind "$TREE" "$INSIDE/run/tree"
+  cd "$INSIDE"
+  pivot_root . run/host
+  umount -l /run/host
+fi
 exec "$@""#;
 
 /// Somebody who starts containers.
@@ -188,18 +195,45 @@ fn interleave(names: Vec<String>, runs: usize, mut what: impl FnMut(usize) -> Du
     rows
 }
 
+/// The version of cgroups that is in view.
+fn view() -> &'static str {
+    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { "v2" } else { "v1" }
+}
+
+/// Goes into the view, and into the root of another Debian, and comes back to [`main`] there.
+fn enter(args: &[String]) -> ! {
+    let option = |name: &str| args.iter().position(|arg| arg == name).and_then(|at| args.get(at + 1));
+    let view = match option("--cgroup").map(String::as_str) {
+        Some("v2") => include_str!("../tests/support/view/v2.sh"),
+        None | Some("v1") => include_str!("../tests/support/view/v1.sh"),
+        Some(other) => panic!("--cgroup v1 or v2, not {other}"),
+    };
+    let this = std::env::current_exe().unwrap();
+    let orlop = Path::new(env!("CARGO_BIN_EXE_orlop"));
+    let tree = orlop.parent().unwrap();
+    let inside = option("--inside").map(|dir| std::fs::canonicalize(dir).unwrap());
+    let (this, orlop) = match &inside {
+        // This binary stands beneath the directory of the one that it measures.
+        Some(_) => (in_tree(&this, tree), in_tree(orlop, tree)),
+        None => (this, orlop.to_owned()),
+    };
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c"]).arg(format!("set -e\n{view}\n{ENTER}"));
+    command.env("INSIDE", inside.unwrap_or_default()).env("TREE", tree).env("ORLOP", orlop);
+    let error = command.arg("sh").arg(this).arg("--in-view").args(args).exec();
+    panic!("unshare: {error}");
+}
+
+fn in_tree(file: &Path, tree: &Path) -> PathBuf {
+    Path::new("/run/tree").join(file.strip_prefix(tree).unwrap())
+}
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.first().map(String::as_str) {
         Some("--floor") => floor(&args[1]),
         Some("--in-view") => {}
-        _ => {
-            let mut command = Command::new("unshare");
-            command
-                .args(["--mount", "--propagation", "private", "sh", "-c", VIEW, "sh"])
-                .arg(std::env::current_exe().unwrap());
-            panic!("unshare: {}", command.arg("--in-view").args(args).exec());
-        }
+        _ => enter(&args),
     }
     let mut runs = 100;
     let mut wanted: Vec<(String, PathBuf)> = Vec::new();
@@ -211,13 +245,14 @@ fn main() {
                 let (name, path) = words.next().and_then(|word| word.split_once('=')).expect("--runtime NAME=PATH");
                 wanted.push((name.to_owned(), PathBuf::from(path)));
             }
+            "--cgroup" | "--inside" => drop(words.next()),
             // cargo bench says it.
             "--bench" => {}
             other => panic!("what is {other}?"),
         }
     }
     if wanted.is_empty() {
-        wanted.push(("orlop".to_owned(), PathBuf::from(env!("CARGO_BIN_EXE_orlop"))));
+        wanted.push(("orlop".to_owned(), PathBuf::from(std::env::var_os("ORLOP").unwrap())));
         wanted.push(("crun".to_owned(), PathBuf::from("/usr/bin/crun")));
         wanted.push(("runc".to_owned(), PathBuf::from("/usr/sbin/runc")));
     }
@@ -225,7 +260,11 @@ fn main() {
     let runtimes: Vec<Runtime> = wanted.iter().map(|(name, path)| Runtime::new(name, path, &scratch)).collect();
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let cores = std::thread::available_parallelism().unwrap();
-    println!("{runs} runs each, interleaved; Linux {}, {cores} processors; cgroup v1 by cgroupfs", kernel.trim());
+    println!(
+        "{runs} runs each, interleaved; Linux {}, {cores} processors; cgroups by cgroupfs, {}",
+        kernel.trim(),
+        view()
+    );
     for runtime in &runtimes {
         println!("{}: {} ({})", runtime.name, runtime.version(), runtime.binary.display());
         runtime.configure(&["true"]);

@@ -35,14 +35,10 @@ pub struct Bundle {
 }
 
 /// Makes a pure cgroup v2 tree in a private mount namespace.
-const V2: &str = "umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup";
+const V2: &str = include_str!("view/v2.sh");
 
 /// Makes a pure cgroup v1 layout in a private mount namespace.
-const V1: &str = "umount -R /sys/fs/cgroup; mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup
-for c in cpu cpuacct cpuset memory devices freezer blkio pids; do
-  mkdir /sys/fs/cgroup/$c; mount -t cgroup -o $c none /sys/fs/cgroup/$c
-done
-mkdir /sys/fs/cgroup/systemd; mount -t cgroup -o none,name=systemd none /sys/fs/cgroup/systemd";
+const V1: &str = include_str!("view/v1.sh");
 
 /// Programs of busybox that the tests' payloads use.
 const APPLETS: &str = "sh ash cat ls echo true false sleep id env pwd stat mount umount touch mkdir rm rmdir mknod hostname \
