@@ -409,7 +409,12 @@ fn cgroup_view(config: &Config, cgroup: Option<&cgroup::Plan>) -> rootfs::Cgroup
     let Some(plan) = cgroup else { return rootfs::CgroupView::None };
     let views = plan.view();
     match (plan.mode(), views.as_slice()) {
-        (cgroup::Mode::Unified, [view, ..]) => rootfs::CgroupView::V2 { path: view.path.clone(), namespace },
+        (cgroup::Mode::Unified, [view, ..]) => {
+            let namespaces = &config.namespaces;
+            let shares = !namespace && !namespaces.has(NamespaceKind::User) && namespaces.is_new(NamespaceKind::Mount);
+            let host = shares.then(|| view.mount_point.clone());
+            rootfs::CgroupView::V2 { path: view.path.clone(), host }
+        }
         (cgroup::Mode::Unified, []) => rootfs::CgroupView::None,
         _ => rootfs::CgroupView::V1 { hierarchies: views.into_iter().map(hierarchy).collect(), namespace },
     }

@@ -26,6 +26,10 @@ pub(super) fn mount(site: Site<'_>, mount: &Mount, fs: &Filesystem) -> Result<Ow
             Err(Error::unsupported("options", "the filesystems of cgroup v1 take no options of their own here"))
         }
         CgroupView::V1 { hierarchies, namespace } => hierarchies_at(site, mount, &target, hierarchies, *namespace),
+        CgroupView::V2 { host: Some(host), .. } if fs.data.is_empty() => {
+            let tree = bound(host, Reach::One, fresh_attributes(mount))?;
+            site.attach(tree, &target).doing("attach the mount")
+        }
         CgroupView::V2 { path, .. } => unified_at(site, mount, fs, &target, Some(path)),
         CgroupView::None => unified_at(site, mount, fs, &target, None),
     }
@@ -38,7 +42,7 @@ fn unified_at(site: Site<'_>, mount: &Mount, fs: &Filesystem, target: &Target, p
     let tree = match (Detached::filesystem(&recipe), path) {
         // A user namespace without a cgroup namespace of its own may not mount one; its own cgroup can be bound.
         (Err(error), Some(path)) if matches!(error.errno(), Some(Errno::EPERM | Errno::EBUSY)) => {
-            match own_cgroup(path, attributes) {
+            match bound(path, Reach::Tree, attributes) {
                 // The cgroup was made where this mount namespace cannot see it. Nothing is then to be seen.
                 Err(error) if error.errno() == Some(Errno::ENOENT) => {
                     mask::empty_directory(site.plan.mount_label.as_deref())
@@ -51,11 +55,14 @@ fn unified_at(site: Site<'_>, mount: &Mount, fs: &Filesystem, target: &Target, p
     site.attach(tree, target).doing("attach the mount")
 }
 
-fn own_cgroup(path: &Path, attributes: u64) -> Result<Detached> {
-    let mut tree = Detached::copy(CWD, path, Reach::Tree, OpenTreeFlags::empty())
-        .doing_with(|| format!("bind the container's cgroup {path:?}"))?;
+/// What the host has at a path. Made anew from the first cgroup namespace, a cgroup2 would take the options of that
+/// mount for the whole host (`nsdelegate`, `memory_recursiveprot` would be lost), and wait for a grace period of RCU.
+fn bound(path: &Path, reach: Reach, attributes: u64) -> Result<Detached> {
+    let recursive = reach == Reach::Tree;
+    let mut tree =
+        Detached::copy(CWD, path, reach, OpenTreeFlags::empty()).doing_with(|| format!("bind the host's {path:?}"))?;
     let what = MountAttr { set: attributes, ..MountAttr::default() };
-    tree.change(&Change { what, recursive: true }).doing("set the options")?;
+    tree.change(&Change { what, recursive }).doing("set the options")?;
     Ok(tree)
 }
 

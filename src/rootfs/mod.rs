@@ -86,8 +86,9 @@ pub enum CgroupView {
     V2 {
         /// The container's own cgroup (`/sys/fs/cgroup/orlop/web`); bound where the kernel refuses a new mount.
         path: PathBuf,
-        /// Whether the container has a cgroup namespace of its own.
-        namespace: bool,
+        /// The host's mount of the whole hierarchy, where the container shares the host's view of it (no cgroup
+        /// namespace, no user namespace) and this very mount is to be bound.
+        host: Option<PathBuf>,
     },
     /// One directory for each hierarchy, on a tmpfs.
     V1 {

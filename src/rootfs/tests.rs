@@ -770,7 +770,7 @@ fn a_user_namespace_sees_its_own_cgroup() {
             mount("/sys/fs/cgroup", MountKind::Cgroup(fs), SAFE | RO),
         ]);
         (plan.user_namespace, plan.privileged) = (true, false);
-        plan.cgroup = CgroupView::V2 { path, namespace: false };
+        plan.cgroup = CgroupView::V2 { path, host: None };
         go(&plan).unwrap();
         assert!(Path::new("/sys/fs/cgroup/cgroup.procs").exists());
         assert_eq!(options_of("/sys/fs/cgroup"), "ro,nosuid,nodev,noexec,relatime");

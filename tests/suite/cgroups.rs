@@ -454,3 +454,29 @@ fn exec_follows_init_where_the_cgroup_is_divided() {
     assert!(outcome.stdout.contains("0::/init\n"), "{outcome}");
     bundle.finish_off();
 }
+
+#[test]
+fn a_container_that_shares_the_hosts_view_of_v2_sees_all_of_it() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::sh("ls -d /sys/fs/cgroup/$ID && ! mkdir /sys/fs/cgroup/new 2>/dev/null");
+    let id = bundle.id().to_owned();
+    bundle.view(View::V2).edit(|spec| {
+        spec["process"]["env"].as_array_mut().unwrap().push(json!(format!("ID={id}")));
+    });
+    assert_eq!(bundle.output().trim(), format!("/sys/fs/cgroup/{id}"));
+}
+
+/// A cgroup2 that is mounted from the first cgroup namespace gives its options to the one hierarchy that all share.
+#[test]
+fn the_hosts_cgroup2_keeps_its_options() {
+    require!(is_root(), "root of the host");
+    let options = || {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let line = mounts.lines().find(|line| line.contains(" - cgroup2 ")).map(str::to_owned);
+        line.and_then(|line| line.rsplit(' ').next().map(str::to_owned)).unwrap_or_default()
+    };
+    let before = options();
+    require!(before.contains("nsdelegate"), "a cgroup2 mount with options on the host");
+    Bundle::new().run().ok();
+    assert_eq!(options(), before);
+}
