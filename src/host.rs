@@ -19,7 +19,10 @@ pub struct Host {
     pub in_user_namespace: bool,
     /// Whether setgroups(2) is denied in the runtime's own user namespace.
     pub setgroups_denied: bool,
-    /// Whether SELinux is on. It is looked at only where a config has a label ([`Host::look_at_selinux`]), and is
+    /// Whether AppArmor is on. It is looked at only where there is a profile to apply ([`Host::look_at_apparmor`]),
+    /// and is false until then.
+    pub apparmor: bool,
+    /// Whether SELinux is on. It is looked at only where there is a label to set ([`Host::look_at_selinux`]), and is
     /// false until then.
     pub selinux: bool,
 }
@@ -48,8 +51,15 @@ impl Host {
             gid: rustix::process::getegid().as_raw(),
             in_user_namespace,
             setgroups_denied,
+            apparmor: false,
             selinux: false,
         })
+    }
+
+    /// Looks whether AppArmor is on: the module says so itself, where engines look too.
+    pub fn look_at_apparmor(&mut self) {
+        let enabled = std::fs::read("/sys/module/apparmor/parameters/enabled");
+        self.apparmor = enabled.is_ok_and(|answer| answer.starts_with(b"Y"));
     }
 
     /// Looks whether SELinux is on: its filesystem is mounted then, where it always is (selinux(8)).

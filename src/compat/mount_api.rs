@@ -301,6 +301,10 @@ fn words(options: &[FsOption<'_>]) -> (u64, String) {
         match value {
             None if flag != 0 => flags |= flag,
             None => data.push((*key).to_owned()),
+            // The categories of a SELinux context are separated by commas, as options are.
+            Some(value) if matches!(*key, "context" | "fscontext" | "defcontext" | "rootcontext") => {
+                data.push(format!("{key}=\"{value}\""))
+            }
             Some(value) => data.push(format!("{key}={value}")),
         }
     }
@@ -316,4 +320,15 @@ fn promise(recipe: &Recipe<'_>) -> Detached {
         data,
     };
     Detached(Way::Promise(Promise { what, later: Vec::new() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+
+    #[test]
+    fn a_context_is_one_option_whatever_its_commas() {
+        let options = [("ro", None), ("mode", Some("755")), ("context", Some("a:b:c:s0:c1,c2"))];
+        assert_eq!(words(&options), (1, "mode=755,context=\"a:b:c:s0:c1,c2\"".to_owned()));
+    }
 }

@@ -43,9 +43,7 @@ pub fn create(request: &Request) -> Result<Created> {
     check_terminal(terminal, request.detach, request.console_socket.is_some())?;
 
     let mut host = Host::observe()?;
-    if converted.config.mount_label.is_some() {
-        host.look_at_selinux();
-    }
+    look_at_modules(&mut host, converted.config.process.as_ref(), converted.config.mount_label.is_some());
     let layout = Layout::observe()?;
     let rootfs = std::fs::canonicalize(bundle.join(&converted.config.root.path))
         .map_err(refused!("realpath", "{:?}", bundle.join(&converted.config.root.path)))
@@ -97,6 +95,16 @@ pub fn create(request: &Request) -> Result<Created> {
     let foreground = foreground.map(|socket| terminal::receive(socket.as_fd())).transpose()?;
     warnings.extend(told);
     Ok(Created { container: making.done()?, init: Process::new(pid, pidfd), foreground, warnings })
+}
+
+/// Looks at the security modules that are asked for a label, and at no other.
+pub(super) fn look_at_modules(host: &mut Host, process: Option<&specconv::Process>, mount_label: bool) {
+    if process.is_some_and(|process| process.apparmor_profile.is_some()) {
+        host.look_at_apparmor();
+    }
+    if mount_label || process.is_some_and(|process| process.selinux_label.is_some()) {
+        host.look_at_selinux();
+    }
 }
 
 /// A limit too low for init itself ends it in the middle of a step; runc's sentence then says why.

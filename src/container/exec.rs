@@ -32,7 +32,8 @@ impl Container {
         let config = specconv::convert(&self.dir.config()?)?.config;
         let (program, mut warnings) = program(&config, &request.process)?;
         super::create::check_terminal(program.terminal.is_some(), request.detach, request.console_socket.is_some())?;
-        let host = Host::observe()?;
+        let mut host = Host::observe()?;
+        super::create::look_at_modules(&mut host, Some(&program), false);
         let listen = descriptors::listen_fds();
         let wishes = Wishes {
             id: self.id(),
@@ -112,7 +113,12 @@ fn program(config: &specconv::Config, asked: &ExecProcess) -> Result<(Program, V
     match asked {
         ExecProcess::File(path) => {
             let text = std::fs::read(path).map_err(refused!("open", "{path:?}")).doing("read the process")?;
-            let (process, warnings) = specconv::convert_process(&text).at(|| path.display().to_string())?;
+            let (mut process, warnings) = specconv::convert_process(&text).at(|| path.display().to_string())?;
+            // Who says nothing of labels does not mean to be freer than the container is.
+            let own = config.process.as_ref();
+            let (apparmor, selinux) = (&mut process.apparmor_profile, &mut process.selinux_label);
+            *apparmor = apparmor.take().or_else(|| own?.apparmor_profile.clone());
+            *selinux = selinux.take().or_else(|| own?.selinux_label.clone());
             Ok((process, warnings.iter().map(ToString::to_string).collect()))
         }
         ExecProcess::Arguments(arguments) => {

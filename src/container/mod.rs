@@ -111,7 +111,8 @@ pub struct ExecRequest {
 /// What `exec` is to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExecProcess {
-    /// A file with a `process` object; all other options about the process are ignored, as runc ignores them.
+    /// A file with a `process` object; all other options about the process are ignored, as runc ignores them. Labels
+    /// of security modules that it does not name are the container's.
     File(PathBuf),
     /// The config's process, changed by the command line.
     Arguments(ExecArguments),

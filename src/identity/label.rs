@@ -1,16 +1,17 @@
 //! Labels of security modules that the program gets at execve (AppArmor, SELinux).
 //!
-//! Written in init, by [`write()`], before a system call filter is in force, through a procfs that the container
-//! cannot have tampered with: a real procfs file is not proof of the right one (CVE-2019-16884, CVE-2025-52881). A
-//! label that cannot be had is an error, never left out.
+//! Written in init and in the child of `exec`, by [`write()`], before a system call filter is in force, through a
+//! procfs that the container cannot have tampered with: a real procfs file is not proof of the right one
+//! (CVE-2019-16884, CVE-2025-52881). A label that cannot be had is an error, never left out.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use crate::compat::openat2::{self, Mounts};
+use crate::compat::procfs;
 use crate::error::{Context, Error, Kind, Result};
-use crate::sys::Errno;
 use crate::sys::file::{self, Mode, OFlags};
+use crate::sys::{Errno, credential};
 
 /// Labels for the next execve.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -19,37 +20,50 @@ pub struct Labels {
     pub apparmor: Option<String>,
     /// SELinux context.
     pub selinux: Option<String>,
-    /// Whether the program runs under no_new_privs, which bounds what a confined runtime may ask AppArmor for.
-    pub no_new_privileges: bool,
 }
 
-impl Labels {
-    /// Whether there is nothing to write (and so no procfs needed).
-    pub fn is_empty(&self) -> bool {
-        self.apparmor.is_none() && self.selinux.is_none()
-    }
-}
+const SELINUX: &str = "process.selinuxLabel";
+const APPARMOR: &str = "process.apparmorProfile";
 
-/// Asks for the labels at the next execve. `proc` is the root of a trusted procfs with `self` in it.
+/// Asks for the labels at the next execve. `no_new_privileges`: whether that will be under no_new_privs, which bounds
+/// what a confined runtime may ask AppArmor for.
 ///
 /// # Errors
 /// Names the field, and the file in backquotes, as podman looks for it.
-pub fn write(proc: BorrowedFd<'_>, labels: &Labels) -> Result<()> {
-    if let Some(context) = &labels.selinux {
-        write_selinux(proc, "exec", context).at(|| "process.selinuxLabel".to_owned())?;
-    }
-    if let Some(profile) = &labels.apparmor {
-        write_apparmor(proc, profile, labels.no_new_privileges).at(|| "process.apparmorProfile".to_owned())?;
-    }
-    Ok(())
+pub fn write(labels: &Labels, no_new_privileges: bool) -> Result<()> {
+    let field = match labels {
+        Labels { apparmor: None, selinux: None } => return Ok(()),
+        Labels { selinux: Some(_), .. } => SELINUX,
+        Labels { apparmor: Some(_), .. } => APPARMOR,
+    };
+    let proc = trusted(field)?;
+    // What our caller set binds us too.
+    write_in(proc.as_fd(), labels, no_new_privileges || credential::no_new_privs()?)
 }
 
-/// Asks for the SELinux label on keys that we make: before the session keyring is made.
-pub fn write_for_keys(proc: BorrowedFd<'_>, labels: &Labels) -> Result<()> {
-    match &labels.selinux {
-        Some(context) => write_selinux(proc, "keycreate", context).at(|| "process.selinuxLabel".to_owned()),
-        None => Ok(()),
+/// Asks for the SELinux label on keys that we make: before the session keyring is made. It ends with execve.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_for_keys(labels: &Labels) -> Result<()> {
+    let Some(context) = &labels.selinux else { return Ok(()) };
+    write_selinux(trusted(SELINUX)?.as_fd(), "keycreate", context).at(|| SELINUX.to_owned())
+}
+
+fn trusted(field: &str) -> Result<OwnedFd> {
+    procfs::open_of_processes().doing("find a procfs to be trusted").at(|| field.to_owned())
+}
+
+fn write_in(proc: BorrowedFd<'_>, labels: &Labels, no_new_privileges: bool) -> Result<()> {
+    if let Some(context) = &labels.selinux {
+        write_selinux(proc, "exec", context).at(|| SELINUX.to_owned())?;
     }
+    if let Some(profile) = &labels.apparmor {
+        write_apparmor(proc, profile, no_new_privileges)
+            .doing("apparmor failed to apply profile")
+            .at(|| APPARMOR.to_owned())?;
+    }
+    Ok(())
 }
 
 fn write_selinux(proc: BorrowedFd<'_>, attribute: &str, context: &str) -> Result<()> {
@@ -68,16 +82,15 @@ fn write_selinux(proc: BorrowedFd<'_>, attribute: &str, context: &str) -> Result
 /// Since Linux 5.8 AppArmor has files of its own, which it need not share with another module.
 fn write_apparmor(proc: BorrowedFd<'_>, profile: &str, no_new_privileges: bool) -> Result<()> {
     let (directory, confinement) = match read_attribute(proc, "apparmor/current") {
-        Ok(confinement) => ("apparmor/", confinement),
-        Err(refused) if refused.errno == Errno::ENOENT => match read_attribute(proc, "current") {
-            Ok(confinement) => ("", confinement),
-            // No module answers, so nothing confines us: what was asked for is what is.
-            Err(_) if profile == "unconfined" => return Ok(()),
-            Err(refused) => {
-                return Err(Error::new(Kind::Unsupported, format!("AppArmor is not enabled here ({refused})")));
-            }
-        },
-        Err(refused) => return Err(refused).doing("read our own profile"),
+        Err(refused) if refused.errno == Errno::ENOENT => ("", read_attribute(proc, "current")),
+        other => ("apparmor/", other),
+    };
+    let confinement = match confinement {
+        // No module answers, or another one.
+        Err(refused) if matches!(refused.errno, Errno::EINVAL | Errno::ENOENT) => {
+            return Err(Error::new(Kind::Unsupported, format!("AppArmor is not enabled here ({refused})")));
+        }
+        other => other.doing("read our own profile")?,
     };
     let attribute = format!("{directory}exec");
     // Whoever is confined may under no_new_privs only add a profile to its own (apparmor(7)).
@@ -143,7 +156,7 @@ mod tests {
 
         fn write(&self, profile: &str, no_new_privileges: bool) -> Result<()> {
             let root = std::fs::File::open(&self.0).unwrap();
-            write(root.as_fd(), &Labels { apparmor: Some(profile.to_owned()), selinux: None, no_new_privileges })
+            write_in(root.as_fd(), &Labels { apparmor: Some(profile.to_owned()), selinux: None }, no_new_privileges)
         }
 
         fn read(&self, file: &str) -> String {
@@ -206,15 +219,14 @@ mod tests {
         {
             return;
         }
-        let proc = std::fs::File::open("/proc").unwrap();
         let try_with = |apparmor: Option<&str>, selinux: Option<&str>| {
             let (apparmor, selinux) = (apparmor.map(str::to_owned), selinux.map(str::to_owned));
-            write(proc.as_fd(), &Labels { apparmor, selinux, no_new_privileges: false })
+            write(&Labels { apparmor, selinux }, false)
         };
         let error = try_with(Some("docker-default"), None).unwrap_err();
         assert_eq!(error.kind(), Kind::Unsupported);
-        assert!(error.to_string().starts_with("process.apparmorProfile: AppArmor is not enabled"), "{error}");
-        try_with(Some("unconfined"), None).unwrap();
+        let sentence = "process.apparmorProfile: apparmor failed to apply profile: AppArmor is not enabled here";
+        assert!(error.to_string().starts_with(sentence), "{error}");
         let error = try_with(None, Some("system_u:system_r:container_t:s0")).unwrap_err().to_string();
         assert!(
             error.starts_with("process.selinuxLabel: ") && error.contains("`/proc/thread-self/attr/exec`"),

@@ -30,6 +30,7 @@ use super::rendezvous::{self, Link};
 use super::{Launched, Step, Undo, init, parent, spawn};
 use crate::cgroup::{Cgroup, Entrance};
 use crate::error::{Context, Error, Result};
+use crate::identity::label;
 use crate::plan::{ExecPlan, ProgramPlan};
 use crate::program;
 use crate::seccomp::Moment;
@@ -156,6 +157,7 @@ fn walk(
         process::exit(sent.is_err().into())
     }
     process::setsid()?;
+    label::write_for_keys(&plan.program.labels)?;
     identity::join_session_keyring(&plan.program.identity)?;
     if let Some(console) = prepared.console.take() {
         let root = sys::file::openat(sys::file::CWD, "/".as_ref(), sys::file::OFlags::PATH, sys::file::Mode::empty())?;

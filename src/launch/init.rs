@@ -10,6 +10,7 @@ use super::rendezvous::Link;
 use super::{Prepared, Step, gate};
 use crate::error::{Context, Result};
 use crate::hooks::{self, HookKind};
+use crate::identity::label;
 use crate::plan::{Plan, ProgramPlan};
 use crate::program::{self, Program};
 use crate::seccomp::{self, Moment};
@@ -52,6 +53,7 @@ fn create(plan: &Plan, mut prepared: Prepared<'_>, link: &Link, step: &mut Step)
         namespace::unshare(namespaces::flag(NamespaceKind::Cgroup)).doing("make the cgroup namespace")?;
     }
     process::setsid()?;
+    label::write_for_keys(&plan.program.labels)?;
     identity::join_session_keyring(&plan.program.identity)?;
 
     *step = Step::Lend;
@@ -168,6 +170,7 @@ pub(super) fn become_program(plan: &ProgramPlan, link: &Link) -> Result<(Program
     let (process, who) = (&plan.process, &plan.identity);
     // Before the limits: with a low RLIMIT_NOFILE no file can be opened any more.
     let env = program::environment(&process.env, &plan.listen_env, || program::home(who.uid));
+    label::write(&plan.labels, who.no_new_privileges)?;
     limits::in_init(&plan.limits)?;
     if !plan.user_namespace {
         // With a user namespace this is the parent's: raising a limit needs the host's right.

@@ -23,7 +23,7 @@
 //!   10 EnterRoot                                                  pivot_root
 //!   11 Furnish                                                    console, cwd made, hostname, sysctl
 //!   12 Seal                                                       readonly paths and root, masks
-//!   13 Become                                                     limits of the process; no_new_privs; filter if no
+//!   13 Become                                                     labels; limits; no_new_privs; filter if no
 //!                    takes the filter's listener by its      <-   no_new_privs; ids, groups, capabilities; program
 //!                    number and sends it to the agent        ->   found; filter if no_new_privs
 //!   14 Ready         rlimits; Record{created}; pid file       <-  all that can fail early is done; executable found

@@ -13,6 +13,7 @@ use crate::compat::mount_setattr::attribute::RDONLY;
 use crate::error::{Error, Kind, Result};
 use crate::hooks::{OCI_VERSION, OciState};
 use crate::host::Host;
+use crate::identity::label::Labels;
 use crate::identity::{Groups, Kept, Setgroups};
 use crate::namespaces::{self, Mapping};
 use crate::{identity, limits, rootfs, seccomp};
@@ -64,6 +65,8 @@ pub struct ProgramPlan {
     pub identity: identity::Plan,
     /// Limits of the process itself.
     pub limits: limits::Plan,
+    /// What security modules call it.
+    pub labels: Labels,
     /// The filter it is put under.
     pub seccomp: Option<seccomp::Plan>,
     /// Whether it lives in a user namespace of the container's: raising limits is then the parent's.
@@ -194,6 +197,7 @@ pub fn plan(mut config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Resul
             ..identity_plan(&config, &process, denied, wishes.id, wishes.no_new_keyring)?
         },
         limits: limits_plan(&config, &process),
+        labels: labels_plan(&process, facts.host)?,
         seccomp: seccomp_plan(&config, &process, &mut warnings)?,
         user_namespace: namespaces.user,
         preserve_fds: wishes.preserve_fds,
@@ -262,15 +266,25 @@ fn drop_label_without_selinux(config: &mut Config, host: &Host) -> Option<specco
     })
 }
 
+/// Labels of the process. A container must not run without the confinement that was asked for (runc's rule).
+fn labels_plan(process: &Process, host: &Host) -> Result<Labels> {
+    // Where AppArmor is off, this is what is.
+    let apparmor = process.apparmor_profile.clone().filter(|profile| host.apparmor || profile != "unconfined");
+    if apparmor.is_some() && !host.apparmor {
+        let why = "apparmor failed to apply profile: AppArmor is not enabled on this host";
+        return Err(Error::unsupported("process.apparmorProfile", why));
+    }
+    if process.selinux_label.is_some() && !host.selinux {
+        let why = "selinux label is specified in config, but selinux is disabled or not supported";
+        return Err(Error::unsupported("process.selinuxLabel", why));
+    }
+    Ok(Labels { apparmor, selinux: process.selinux_label.clone() })
+}
+
 /// What the specification has and this version of orlop does not: refused, never skipped.
 fn refuse_what_is_not_built(config: &Config) -> Result<()> {
     const NOT_YET: &str = "not supported yet by this version of orlop";
-    let process = config.process.as_ref();
-    let asked = [
-        ("linux.intelRdt", config.intel_rdt.is_some(), NOT_YET),
-        ("process.apparmorProfile", process.is_some_and(|process| process.apparmor_profile.is_some()), NOT_YET),
-        ("process.selinuxLabel", process.is_some_and(|process| process.selinux_label.is_some()), NOT_YET),
-    ];
+    let asked = [("linux.intelRdt", config.intel_rdt.is_some(), NOT_YET)];
     match asked.iter().find(|(_, asked, _)| *asked) {
         Some((field, _, why)) => Err(Error::unsupported(field, why)),
         None => Ok(()),
@@ -476,6 +490,7 @@ pub fn plan_exec(config: &Config, process: Process, host: &Host, wishes: &Wishes
                 wishes.no_new_keyring,
             )?,
             limits,
+            labels: labels_plan(&process, host)?,
             // The container's own, and what is to be known of it was told when that was made.
             seccomp: seccomp_plan(config, &process, &mut Vec::new())?,
             user_namespace: kinds.contains(&NamespaceKind::User),
@@ -493,7 +508,7 @@ mod tests {
     use super::*;
 
     fn host() -> Host {
-        Host { uid: 0, gid: 0, in_user_namespace: false, setgroups_denied: false, selinux: false }
+        Host { uid: 0, gid: 0, in_user_namespace: false, setgroups_denied: false, apparmor: false, selinux: false }
     }
 
     fn labelled() -> Config {
@@ -519,6 +534,31 @@ mod tests {
             leave_out_missing(&mut seen, &made);
             assert_eq!(seen, view(namespace, left));
         }
+    }
+
+    #[test]
+    fn a_label_that_nobody_enforces_is_refused() {
+        let mut process = specconv::convert(
+            br#"{"ociVersion":"1.0.2","root":{"path":"r"},
+            "process":{"args":["true"],"cwd":"/","user":{"uid":0,"gid":0}}}"#,
+        );
+        let mut process = process.as_mut().unwrap().config.process.take().unwrap();
+        assert_eq!(labels_plan(&process, &host()).unwrap(), Labels::default());
+        process.apparmor_profile = Some("shop".to_owned());
+        let error = labels_plan(&process, &host()).unwrap_err();
+        assert!(error.to_string().starts_with("process.apparmorProfile: "), "{error}");
+        assert_eq!(error.kind(), Kind::Unsupported);
+        let labels = labels_plan(&process, &Host { apparmor: true, ..host() }).unwrap();
+        assert_eq!(labels.apparmor.as_deref(), Some("shop"));
+        process.apparmor_profile = Some("unconfined".to_owned());
+        assert_eq!(labels_plan(&process, &host()).unwrap(), Labels::default());
+        let labels = labels_plan(&process, &Host { apparmor: true, ..host() }).unwrap();
+        assert_eq!(labels.apparmor.as_deref(), Some("unconfined"), "out of the profile that we may run in ourselves");
+        process.selinux_label = Some("a:b:c".to_owned());
+        let error = labels_plan(&process, &host()).unwrap_err();
+        assert!(error.to_string().starts_with("process.selinuxLabel: "), "{error}");
+        let labels = labels_plan(&process, &Host { selinux: true, ..host() }).unwrap();
+        assert_eq!(labels.selinux.as_deref(), Some("a:b:c"));
     }
 
     #[test]

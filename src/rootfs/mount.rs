@@ -228,8 +228,10 @@ pub(super) fn recipe<'a>(plan: &'a Plan, fs: &'a Filesystem, attributes: u64, mo
     if let Some(mode) = mode {
         options.push(("mode", Some(mode)));
     }
+    // The kernel takes one context; that of the mount's own options is meant.
     if let Some(label) = &plan.mount_label
         && !UNLABELLED.contains(&fs.fstype.as_str())
+        && !options.iter().any(|(key, _)| *key == "context")
     {
         options.push(("context", Some(label)));
     }

@@ -135,6 +135,11 @@ pub fn set_no_new_privs() -> Result<()> {
     rustix::thread::set_no_new_privs(true).map_err(refused!("prctl", "PR_SET_NO_NEW_PRIVS, 1"))
 }
 
+/// Whether execve grants nothing any more. PR_GET_NO_NEW_PRIVS(2const), Linux 3.5.
+pub fn no_new_privs() -> Result<bool> {
+    rustix::thread::no_new_privs().map_err(refused!("prctl", "PR_GET_NO_NEW_PRIVS"))
+}
+
 /// Gives an open file another owner; the group stays. EINVAL for -1, which is none. fchown(2).
 pub fn fchown_user(file: BorrowedFd<'_>, uid: u32) -> Result<()> {
     if uid == UNCHANGED {

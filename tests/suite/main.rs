@@ -17,6 +17,7 @@ mod events;
 mod exec;
 mod hooks;
 mod host_mounts;
+mod labels;
 mod lifecycle;
 mod mounts;
 mod namespaces;

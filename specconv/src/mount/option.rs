@@ -293,6 +293,11 @@ fn data(mount: usize, index: usize, text: &str, data: &mut Vec<FsOption>) -> Res
                 format_args!("{text:?} has no name before its '='"),
             );
         }
+        // mount(2) has SELinux take these quotes off; fsconfig(2) does not.
+        let value = match key {
+            "context" | "fscontext" | "defcontext" | "rootcontext" => value.map(|value| value.trim_matches('"')),
+            _ => value,
+        };
         data.push(FsOption { index: Some(index), key: key.to_string(), value: value.map(str::to_string) });
         Ok(())
     };
@@ -439,7 +444,7 @@ mod tests {
         let expected = [
             ("size", Some("1m")),
             ("mode", Some("755")),
-            ("context", Some("\"a:b,c\"")),
+            ("context", Some("a:b,c")),
             ("lowerdir", Some("/a\\,b")),
             ("nr", None),
         ];
