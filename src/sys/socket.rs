@@ -30,6 +30,21 @@ pub fn connect_unix(path: &Path) -> Result<OwnedFd> {
     connect(path, SocketType::STREAM)
 }
 
+/// As [`connect_unix`], or to an abstract socket (`@name`), for somebody who may be too busy to take us in: EAGAIN after
+/// this long. socket(7), SO_SNDTIMEO.
+pub fn connect_unix_within(path: &Path, patience: std::time::Duration) -> Result<OwnedFd> {
+    use rustix::net::sockopt::{Timeout, set_socket_timeout};
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(refused!("socket", "AF_UNIX, SOCK_STREAM"))?;
+    set_socket_timeout(&socket, Timeout::Send, Some(patience)).map_err(refused!(
+        "setsockopt",
+        "{}, SO_SNDTIMEO, {patience:?}",
+        fd(&socket)
+    ))?;
+    with_address(path, "connect", |address| rustix::net::connect(&socket, address))?;
+    Ok(socket)
+}
+
 /// A datagram socket connected to the socket at `path`, or to an abstract one (`@name`); else as [`connect_unix`].
 pub fn connect_unix_datagram(path: &Path) -> Result<OwnedFd> {
     connect(path, SocketType::DGRAM)
