@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use specconv::Warning;
 
 use super::group::{Cgroup, Directory, read};
+use super::systemd::property::{Property, without_few_tasks};
 use super::write::{Absent, Refused, When, Write};
 use super::{Devices, Plan, UsageCheck, devices, filter};
 use crate::error::{Context, Error, Kind, Result};
@@ -24,8 +25,30 @@ impl Cgroup {
     /// # Errors
     /// The field whose value the kernel refuses.
     pub fn apply(&self, plan: &Plan) -> Result<Vec<Warning>> {
+        let (_, few) = without_few_tasks(&plan.properties);
+        let mut passed = self.set_properties(&few)?;
         self.write_rows(plan.rows(When::Limit))?;
-        if self.binds_devices_early(plan) { Ok(Vec::new()) } else { self.bind_devices(plan) }
+        if !self.binds_devices_early(plan) {
+            passed.extend(self.bind_devices(plan)?);
+        }
+        Ok(passed)
+    }
+
+    /// Changes properties of the unit, where there is one.
+    ///
+    /// systemd writes all that it knows when it writes anything, the device rules of v1 among them, which it begins by
+    /// denying everything: nobody may be awake to see that (runc's `freezeBeforeSet`).
+    pub(super) fn set_properties(&self, properties: &[Property]) -> Result<Vec<Warning>> {
+        let Some(unit) = self.unit.as_ref().filter(|_| !properties.is_empty()) else { return Ok(Vec::new()) };
+        let freezes = self.legacy("devices").is_some() && self.freezer().is_some() && !self.is_frozen()?;
+        if freezes {
+            self.freeze()?;
+        }
+        let done = unit.set(properties);
+        if freezes {
+            self.thaw()?;
+        }
+        done
     }
 
     /// Writes the limits and device rules of a later plan (`update`) over those that stand.
@@ -37,7 +60,10 @@ impl Cgroup {
             self.check_usage(check)?;
         }
         self.write_rows(plan.writes().iter())?;
-        self.bind_devices(plan)
+        let mut passed = self.bind_devices(plan)?;
+        // The kernel's word goes first: what it refuses, systemd is not told.
+        passed.extend(self.set_properties(&plan.properties)?);
+        Ok(passed)
     }
 
     /// Writes lines in their order; one that does not fit the old values goes again at the end.

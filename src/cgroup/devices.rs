@@ -194,7 +194,35 @@ pub struct List {
     exceptions: Vec<(Devices, u8)>,
 }
 
+/// Devices that a list treats otherwise than by default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exception {
+    /// Block devices, and not character devices.
+    pub is_block: bool,
+    /// `None` for all.
+    pub major: Option<u32>,
+    /// `None` for all.
+    pub minor: Option<u32>,
+    /// `r`, `w` and `m`, as far as they apply.
+    pub access: String,
+}
+
 impl List {
+    /// Whether what is not excepted is allowed.
+    pub fn allows_by_default(&self) -> bool {
+        self.allow
+    }
+
+    /// What is treated otherwise.
+    pub fn exceptions(&self) -> impl Iterator<Item = Exception> + '_ {
+        self.entries().map(|(devices, access)| Exception {
+            is_block: devices.kind == Some(Kind::Block),
+            major: devices.major,
+            minor: devices.minor,
+            access: letters(access),
+        })
+    }
+
     fn apply(&mut self, rule: &Rule) -> Result<()> {
         if rule.is_about_all() {
             *self = List { allow: rule.allow, exceptions: Vec::new() };

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 use specconv::Warning;
 
+use super::systemd::Unit;
 use super::write::Controller;
 use super::{Driver, Saved};
 use crate::compat;
@@ -28,6 +29,8 @@ pub struct Cgroup {
     pub(super) manager: Driver,
     pub(super) directories: Vec<Directory>,
     pub(super) warnings: Vec<Warning>,
+    /// The unit that systemd has made for it.
+    pub(super) unit: Option<Unit>,
 }
 
 /// The cgroup's directory in one hierarchy.
@@ -55,6 +58,16 @@ pub(super) struct Directory {
 pub struct Entrance(Vec<OwnedFd>);
 
 impl Entrance {
+    /// The doors that another process has lent.
+    pub fn lent(doors: Vec<OwnedFd>) -> Entrance {
+        Entrance(doors)
+    }
+
+    /// The doors, to be lent.
+    pub fn doors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.iter().map(AsFd::as_fd)
+    }
+
     /// Whether there is nothing to walk through: no hierarchy of v1.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -125,7 +138,7 @@ impl Cgroup {
                 fresh: false,
             });
         }
-        Ok(Cgroup { manager: saved.manager, directories, warnings: Vec::new() })
+        Ok(Cgroup { manager: saved.manager, directories, warnings: Vec::new(), unit: saved.unit.clone() })
     }
 
     /// What the record keeps.
@@ -138,7 +151,8 @@ impl Cgroup {
             paths.extend(directory.controllers.iter().map(|name| (name.clone(), directory.path.clone())));
         }
         let made = self.directories.iter().filter(|directory| directory.made);
-        Saved { manager: self.manager, paths, made: made.map(|directory| directory.path.clone()).collect() }
+        let made = made.map(|directory| directory.path.clone()).collect();
+        Saved { manager: self.manager, paths, made, unit: self.unit.clone() }
     }
 
     /// What [`super::make`] let pass for want of rights.
@@ -180,6 +194,9 @@ impl Cgroup {
     /// The kernel's refusal of both.
     pub fn attach_v2_beside(&self, pid: Pid, init: Pid) -> Result<()> {
         let Err(error) = self.attach_v2(pid) else { return Ok(()) };
+        if let (Some(Errno::EACCES | Errno::EPERM), Some(unit)) = (error.errno(), &self.unit) {
+            return unit.attach(&self.below_unit(unit), pid.as_raw().unsigned_abs());
+        }
         let full = error.kind() == Kind::NotFound
             || is_gone(error.errno())
             || matches!(error.errno(), Some(Errno::EBUSY | Errno::EOPNOTSUPP));
@@ -191,6 +208,14 @@ impl Cgroup {
         let path = place.unwrap_or_default();
         let beside = Directory { controllers: Vec::new(), path, handle: Some(handle), made: false, fresh: false };
         attach(&beside, pid)
+    }
+
+    /// The directory of v2 as the unit that it lies in names it: `/` is the unit's own.
+    fn below_unit(&self, unit: &Unit) -> String {
+        let v2 = self.directories.iter().find(|directory| directory.is_v2());
+        let parts = v2.into_iter().flat_map(|directory| directory.path.components());
+        let below: Vec<_> = parts.skip_while(|part| part.as_os_str() != unit.name.as_str()).skip(1).collect();
+        format!("/{}", below.into_iter().collect::<PathBuf>().display())
     }
 
     /// Moves a process (all its threads) into the cgroup, in every hierarchy. This waits for every processor to
@@ -282,10 +307,16 @@ impl Cgroup {
     /// runc leaves them; and so does a directory that was there before the container.
     ///
     /// # Errors
-    /// A directory that still holds a process after about two seconds. The others are removed all the same.
+    /// A directory that still holds a process after about two seconds; systemd, where it has made the cgroup and does not
+    /// end it. What else there is, is removed all the same.
     pub fn remove(&self) -> Result<()> {
+        let is_gone = self.directories.iter().all(|directory| directory.handle.is_none());
+        let mut first = match self.unit.as_ref().map(Unit::stop) {
+            // A unit without a cgroup is over; that a systemd that is gone itself cannot say so is no reason to fail.
+            Some(Err(error)) if !(is_gone && error.kind() == Kind::Unsupported) => Err(error),
+            _ => Ok(()),
+        };
         let deadline = Instant::now() + REMOVAL;
-        let mut first = Ok(());
         for directory in self.directories.iter().filter(|directory| directory.made) {
             let done = remove(&directory.path, deadline)
                 .doing_with(|| format!("remove the cgroup {}", directory.path.display()));

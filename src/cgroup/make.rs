@@ -4,9 +4,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
+use nix::unistd::Pid;
 use specconv::Warning;
 
 use super::group::{Cgroup, Directory, prove, read};
+use super::systemd::property::without_few_tasks;
 use super::write::{Controller, When};
 use super::{Driver, Mode, Place, Plan};
 use crate::error::{Context, Error, Kind, Result};
@@ -32,11 +34,18 @@ impl Drop for Undo {
 /// # Errors
 /// `container's cgroup is not empty: N process(es) found`, `container's cgroup unexpectedly frozen`, a
 /// controller that is not available, and what the kernel refuses.
+///
+/// systemd makes a scope only around a process: [`Cgroup::make_unit`] is to follow.
 pub fn make(plan: &Plan) -> Result<Cgroup> {
     let mut undo = Undo::default();
-    let mut cgroup = Cgroup { manager: plan.driver, directories: Vec::new(), warnings: Vec::new() };
-    if plan.driver == Driver::Disabled {
-        return Ok(cgroup);
+    let mut cgroup = Cgroup { manager: plan.driver, directories: Vec::new(), warnings: Vec::new(), unit: None };
+    match plan.driver {
+        Driver::Disabled => return Ok(cgroup),
+        Driver::Systemd => {
+            cgroup.directories.extend(plan.places.iter().map(yet_to_be_made));
+            return Ok(cgroup);
+        }
+        Driver::Cgroupfs => {}
     }
     for place in &plan.places {
         let made = make_place(plan, place, &mut undo);
@@ -52,13 +61,70 @@ pub fn make(plan: &Plan) -> Result<Cgroup> {
     }
     tell_once(&mut cgroup.warnings);
     refuse_occupied(&cgroup)?;
-    let cpuset = cpuset_above(plan, &cgroup)?;
-    cgroup.write_rows(plan.rows(When::BeforeEntry))?;
-    fill_cpuset(plan, &cgroup, &cpuset)?;
-    let passed = cgroup.bind_fresh_devices(plan)?;
-    cgroup.warnings.extend(passed);
+    cgroup.make_ready(plan)?;
     undo.0.clear();
     Ok(cgroup)
+}
+
+fn yet_to_be_made(place: &Place) -> Directory {
+    let controllers = place.controllers.clone();
+    Directory { controllers, path: place.directory(), handle: None, made: false, fresh: false }
+}
+
+impl Cgroup {
+    /// Has systemd make the unit of the plan around a process, which waits meanwhile, and makes what systemd does not
+    /// know of: hierarchies of v1 without a controller of its, controllers of v2. The process has still to walk through
+    /// [`Cgroup::entrance`].
+    ///
+    /// What was made stands in [`Cgroup::saved`], also after a failure; [`Cgroup::remove`] undoes it.
+    ///
+    /// # Errors
+    /// systemd's refusal, no answer in time, and what the kernel refuses.
+    pub fn make_unit(&mut self, plan: &Plan, pid: Pid) -> Result<()> {
+        let Some(start) = &plan.unit else { return Ok(()) };
+        let (properties, _) = without_few_tasks(&plan.properties);
+        let told = start.unit.start(start, &properties, pid.as_raw().unsigned_abs())?;
+        self.warnings.extend(told);
+        self.unit = Some(start.unit.clone());
+        self.directories.clear();
+        // The directories lie in the unit: removing the cgroup is undoing enough.
+        let mut undo = Undo::default();
+        for place in &plan.places {
+            let made = || -> Result<Directory> {
+                refuse_elsewhere(plan, place)?;
+                make_place(plan, place, &mut undo)
+            };
+            let directory = { made }().doing_with(|| format!("make the cgroup {}", place.directory().display()))?;
+            self.directories.push(Directory { made: true, ..directory });
+        }
+        undo.0.clear();
+        self.make_ready(plan)?;
+        // A slice takes no process from systemd, and neither does a hierarchy that systemd does not know of.
+        let is_outside = |directory: &Directory| directory.is_v2() && (directory.fresh || start.unit.is_slice());
+        if self.directories.iter().any(is_outside) { self.attach_v2(pid) } else { Ok(()) }
+    }
+
+    /// What has to stand before anybody enters.
+    fn make_ready(&mut self, plan: &Plan) -> Result<()> {
+        let cpuset = cpuset_above(plan, self)?;
+        self.write_rows(plan.rows(When::BeforeEntry))?;
+        fill_cpuset(plan, self, &cpuset)?;
+        let passed = self.bind_fresh_devices(plan)?;
+        self.warnings.extend(passed);
+        Ok(())
+    }
+}
+
+/// systemd manages one hierarchy, and the unit must be where we look for it: another one's directory would hold nobody.
+fn refuse_elsewhere(plan: &Plan, place: &Place) -> Result<()> {
+    let is_systemds = match plan.mode {
+        Mode::Unified => true,
+        _ => place.controllers.iter().any(|name| name == "name=systemd"),
+    };
+    if !is_systemds || place.directory().is_dir() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Other, "systemd has made the unit, but not here: is it another machine's systemd?"))
 }
 
 /// Without rights over cgroups a container that asks for nothing may do without; sentences of runc's otherwise.

@@ -9,6 +9,7 @@
 //! The specification's driver-independent words are in config-linux.md#control-groups.
 
 mod apply;
+mod dbus;
 mod devices;
 mod filter;
 mod freeze;
@@ -18,6 +19,7 @@ pub mod layout;
 mod make;
 pub mod place;
 pub mod stats;
+mod systemd;
 mod update;
 mod v1;
 mod v2;
@@ -34,10 +36,11 @@ pub use group::{Cgroup, Entrance};
 pub use layout::{Hierarchy, Layout, Mode};
 pub use make::make;
 pub use place::Place;
+pub use systemd::{Instance, Systemd};
 pub use update::{Before, DeviceRules, plan_update};
 pub use write::Write;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::sys::bpf::Instruction;
 use write::{Controller, Rows, When, set};
 
@@ -73,6 +76,10 @@ pub struct Request<'a> {
     pub in_user_namespace: bool,
     /// Who may divide the cgroup further, by the host's user id: its directory and the files of the kernel's list become theirs (cgroup v2).
     pub delegate_to: Option<u32>,
+    /// The container's annotations: some are for systemd.
+    pub annotations: &'a BTreeMap<String, String>,
+    /// The systemd that makes the cgroup; [`Driver::Systemd`] needs one.
+    pub systemd: Option<&'a Systemd>,
 }
 
 /// Where the container goes and what is written there: all decided.
@@ -95,6 +102,10 @@ pub struct Plan {
     /// Who gets the container's directory and the files of the kernel's list (`/sys/kernel/cgroup/delegate`), so that
     /// it may make cgroups below. Only on v2: v1 has no safe delegation (cgroups(7)).
     delegate_to: Option<u32>,
+    /// The unit to be made; `None` where systemd makes nothing.
+    unit: Option<systemd::Start>,
+    /// The lines and device rules as properties of the unit; empty where there is none.
+    properties: Vec<systemd::property::Property>,
 }
 
 /// What becomes of the device rules.
@@ -137,6 +148,9 @@ pub struct Saved {
     pub paths: BTreeMap<String, PathBuf>,
     /// The directories among them that were made for this container; only these are removed.
     pub made: Vec<PathBuf>,
+    /// The unit of systemd's that was made for this container; only this one is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<systemd::Unit>,
 }
 
 impl Saved {
@@ -144,7 +158,7 @@ impl Saved {
     pub fn freezer(&self) -> Saved {
         let paths = ["freezer", ""].iter().find_map(|name| self.paths.get_key_value(*name));
         let paths = paths.map(|(name, path)| (name.clone(), path.clone())).into_iter().collect();
-        Saved { manager: self.manager, paths, made: Vec::new() }
+        Saved { manager: self.manager, paths, made: Vec::new(), unit: None }
     }
 }
 
@@ -166,11 +180,10 @@ pub fn plan(request: &Request<'_>, layout: &Layout) -> Result<Plan> {
         lenient: request.rootless && request.cgroups_path.is_none_or(str::is_empty),
         lenient_devices: request.rootless || request.in_user_namespace,
         delegate_to: request.delegate_to.filter(|_| layout.mode == Mode::Unified),
+        unit: None,
+        properties: Vec::new(),
     };
     match request.driver {
-        Driver::Systemd => {
-            return Err(Error::unsupported("--systemd-cgroup", "not supported yet by this version of orlop"));
-        }
         Driver::Disabled => {
             fill(request.resources, layout, &mut rows)?;
             if let Some(write) = rows.writes.first() {
@@ -180,15 +193,29 @@ pub fn plan(request: &Request<'_>, layout: &Layout) -> Result<Plan> {
                 rows.warn(devices::FIELD, "ignored: cgroups are disabled (--cgroup-manager disabled)");
             }
         }
-        Driver::Cgroupfs => {
+        Driver::Cgroupfs | Driver::Systemd => {
             if layout.mode == Mode::Absent {
                 return Err(Error::unsupported("linux.cgroupsPath", "no cgroup hierarchy is mounted on this host"));
             }
             fill(request.resources, layout, &mut rows)?;
-            for hierarchy in layout.hierarchies.iter().filter(|hierarchy| place::is_joined(hierarchy)) {
-                plan.places.push(place::place(request.cgroups_path, request.id, hierarchy, layout.mode)?);
+            let joined = layout.hierarchies.iter().filter(|hierarchy| place::is_joined(hierarchy));
+            if request.driver == Driver::Systemd {
+                let (start, path) = start(request, layout)?;
+                for hierarchy in joined {
+                    plan.places.push(place::place_of_unit(&path, hierarchy)?);
+                }
+                plan.unit = Some(start);
+                plan.lenient = false;
+            } else {
+                for hierarchy in joined {
+                    plan.places.push(place::place(request.cgroups_path, request.id, hierarchy, layout.mode)?);
+                }
             }
             plan.devices = bind_devices(request, layout, &mut rows)?;
+            plan.properties = properties(request.driver, &plan.devices, &mut rows)?;
+            if plan.unit.is_some() {
+                plan.properties.extend(systemd::property::oom_policy(&rows.writes));
+            }
             if layout.legacy("memory").is_none() {
                 plan.usage = usage_check(&request.resources.memory);
             }
@@ -203,6 +230,11 @@ impl Plan {
     /// How the hierarchies lie on this host.
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// Whether the cgroup can only be made around a process ([`Cgroup::make_unit`]).
+    pub fn needs_process(&self) -> bool {
+        self.unit.is_some()
     }
 
     /// The lines that will be written, without those about devices.
@@ -232,6 +264,8 @@ impl Plan {
     /// What [`Cgroup::saved`] will say once [`make`] has made it: recorded before, so that a runtime that is killed
     /// in between leaves nothing that cannot be found. Looks which directories are there already.
     pub fn forecast(&self) -> Saved {
+        // A unit is noted when it is made, since until then it may turn out to be somebody else's. If we die in between,
+        // its only process, which has a death signal, dies too, and systemd clears a scope away that is empty.
         let mut saved = Saved { manager: self.driver, ..Saved::default() };
         for place in &self.places {
             let directory = place.directory();
@@ -249,6 +283,35 @@ impl Plan {
     fn rows(&self, when: When) -> impl Iterator<Item = &Write> {
         self.writes.iter().filter(move |write| write.when == when)
     }
+}
+
+/// The unit that systemd is to make, and its cgroup's path as /proc/PID/cgroup will name it.
+fn start(request: &Request<'_>, layout: &Layout) -> Result<(systemd::Start, String)> {
+    let Some(manager) = request.systemd else {
+        return Err(Error::new(Kind::Other, "nobody has looked for the systemd that is to make the cgroup"));
+    };
+    if manager.instance == Instance::User && layout.mode != Mode::Unified {
+        // runc's words; v1 has no safe delegation (cgroups(7)).
+        let why = "cannot use rootless systemd cgroups manager on cgroup v1";
+        return Err(Error::unsupported("--systemd-cgroup", why));
+    }
+    let (unit, slice) = systemd::unit(request.cgroups_path, request.id, manager.instance)?;
+    let path = format!("{}/{}", manager.root.trim_end_matches('/'), unit.path(&slice)?);
+    let annotated = systemd::variant::annotated(request.annotations)?;
+    Ok((systemd::Start { unit, slice, id: request.id.to_owned(), annotated }, path))
+}
+
+/// The lines and the device rules once more, for systemd; none for another driver.
+fn properties(driver: Driver, devices: &Devices, rows: &mut Rows) -> Result<Vec<systemd::property::Property>> {
+    if driver != Driver::Systemd {
+        return Ok(Vec::new());
+    }
+    systemd::property::round_quotas(&mut rows.writes);
+    let mut properties = systemd::property::of_rows(&rows.writes)?;
+    if let Devices::V1(list) = devices {
+        properties.extend(systemd::property::of_devices(list, rows));
+    }
+    Ok(properties)
 }
 
 fn own(layout: &Layout) -> Vec<View> {

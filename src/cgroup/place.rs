@@ -78,6 +78,26 @@ pub fn place(wish: Option<&str>, id: &str, hierarchy: &Hierarchy, mode: Mode) ->
     })
 }
 
+/// Where a unit of systemd's lies in one hierarchy, from its cgroup as /proc/PID/cgroup names it.
+///
+/// # Errors
+/// A hierarchy of which this mount shows another part.
+pub fn place_of_unit(path: &str, hierarchy: &Hierarchy) -> Result<Place> {
+    let below = Path::new(path).strip_prefix(&hierarchy.root).ok().and_then(Path::to_str);
+    let below = below.filter(|path| !path.split('/').any(|component| component == "..")).ok_or_else(|| {
+        let (mount_point, root) = (hierarchy.mount_point.display(), &hierarchy.root);
+        Error::unsupported(
+            FIELD,
+            format!("systemd's cgroup {path:?} does not lie below {mount_point} (which shows {root:?})"),
+        )
+    })?;
+    Ok(Place {
+        mount_point: hierarchy.mount_point.clone(),
+        controllers: hierarchy.controllers.clone(),
+        path: clean(below).join("/"),
+    })
+}
+
 /// The components of a path in which `..` never leads above the root (T25).
 fn clean(path: &str) -> Vec<&str> {
     let mut components = Vec::new();

@@ -44,6 +44,8 @@ fn hybrid() -> Layout {
     Layout { mode: Mode::Hybrid, hierarchies: hierarchies.into_iter().chain([v2]).collect() }
 }
 
+static NONE: BTreeMap<String, String> = BTreeMap::new();
+
 fn request<'a>(path: &'a str, resources: &'a Resources) -> Request<'a> {
     Request {
         id: "web",
@@ -53,6 +55,8 @@ fn request<'a>(path: &'a str, resources: &'a Resources) -> Request<'a> {
         rootless: false,
         in_user_namespace: false,
         delegate_to: None,
+        annotations: &NONE,
+        systemd: None,
     }
 }
 
@@ -340,7 +344,6 @@ fn each_controller_where_it_is() {
 fn other_drivers() {
     let nothing = Resources::default();
     let with = |driver, resources| plan(&Request { driver, ..request("/web", resources) }, &legacy());
-    assert!(with(Driver::Systemd, &nothing).unwrap_err().to_string().contains("not supported yet"));
     let disabled = with(Driver::Disabled, &nothing).unwrap();
     assert_eq!(disabled.view()[0].path, Path::new("/sys/fs/cgroup/cpu/user/1"));
     assert_eq!(disabled.forecast().paths.len(), 0, "the runtime's own cgroup is nobody's to kill");

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use super::systemd::property::{Property, of_rows};
 use super::write::{Absent, Rows, Write};
 use super::{Cgroup, Devices, Driver, Layout, Plan, Request, bind_devices, fill, own, usage_check};
 use crate::error::{Context, Error, Result};
@@ -20,7 +21,11 @@ pub enum DeviceRules {
 
 /// What stood in the files that an update writes.
 #[derive(Debug)]
-pub struct Before(Vec<Write>);
+pub struct Before {
+    rows: Vec<Write>,
+    /// The same as systemd is to hear it.
+    properties: Vec<Property>,
+}
 
 /// Decides what an update of a cgroup writes; where the cgroup is does not matter. Pure.
 ///
@@ -37,6 +42,7 @@ pub fn plan_update(request: &Request<'_>, devices: DeviceRules, layout: &Layout)
         DeviceRules::Change => bind_devices(request, layout, &mut rows)?,
     };
     let usage = if layout.legacy("memory").is_none() { usage_check(&request.resources.memory) } else { None };
+    let properties = super::properties(request.driver, &devices, &mut rows)?;
     Ok(Plan {
         driver: request.driver,
         mode: layout.mode,
@@ -49,6 +55,8 @@ pub fn plan_update(request: &Request<'_>, devices: DeviceRules, layout: &Layout)
         lenient: false,
         lenient_devices: request.rootless || request.in_user_namespace,
         delegate_to: None,
+        unit: None,
+        properties,
     })
 }
 
@@ -70,7 +78,8 @@ impl Cgroup {
                 before.push(Write::new(row.controller.clone(), Cow::Owned(file), value, row.field.clone()));
             }
         }
-        Before(before)
+        let properties = if self.unit.is_some() { of_rows(&before).unwrap_or_default() } else { Vec::new() };
+        Before { rows: before, properties }
     }
 
     /// Writes back what stood there, the last line first; one that does not fit yet goes again at the end.
@@ -79,9 +88,10 @@ impl Cgroup {
     /// The first line that cannot be written at all; the others are written.
     pub fn write_back(&self, before: &Before) -> Result<()> {
         let write = |row: &Write| self.write_rows(std::iter::once(row));
-        let failed: Vec<&Write> = before.0.iter().rev().filter(|row| write(row).is_err()).collect();
+        let told = self.set_properties(&before.properties).map(drop);
+        let failed: Vec<&Write> = before.rows.iter().rev().filter(|row| write(row).is_err()).collect();
         let again = failed.into_iter().map(write).fold(Ok(()), Result::and);
-        again.doing("set back the old limits")
+        told.and(again).doing("set back the old limits")
     }
 
     /// Binds the device rules of a plan again, after those of another one failed half-way.
@@ -89,7 +99,10 @@ impl Cgroup {
     /// # Errors
     /// As [`Cgroup::update`].
     pub fn bind_back(&self, plan: &Plan) -> Result<()> {
-        self.bind_devices(plan).map(|_| ()).doing("set back the old device rules")
+        let devices: Vec<Property> =
+            plan.properties.iter().filter(|property| property.name.starts_with("Device")).cloned().collect();
+        let told = self.set_properties(&devices).map(drop);
+        told.and(self.bind_devices(plan).map(drop)).doing("set back the old device rules")
     }
 }
 

@@ -98,7 +98,7 @@ fn features() -> Features {
         linux: Linux {
             namespaces: known::namespaces(),
             capabilities: known::capabilities(),
-            cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: true },
+            cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: true, rdma: true },
             seccomp: seccomp(),
             apparmor: on(),
             selinux: on(),
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(value.pointer("/linux/mountExtensions/idmap/enabled").unwrap(), true);
         assert_eq!(value.pointer("/linux/seccomp/enabled").unwrap(), true);
         assert!(has("/linux/seccomp/supportedFlags", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"));
-        assert_eq!(value.pointer("/linux/cgroup/systemdUser").unwrap(), false);
+        assert_eq!(value.pointer("/linux/cgroup/systemdUser").unwrap(), true);
         assert!(has("/potentiallyUnsafeConfigAnnotations", "org.systemd.property."));
         assert_eq!(value["hooks"].as_array().unwrap().len(), 6);
     }

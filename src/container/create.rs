@@ -50,11 +50,23 @@ pub fn create(request: &Request) -> Result<Created> {
         .at(|| "root.path".into())?;
     let helpers =
         if host.is_root() { None } else { std::env::var("PATH").ok().and_then(|path| namespaces::find_helpers(&path)) };
-    let facts = Facts { host: &host, layout: &layout, helpers, rootfs: rootfs.clone(), bundle: bundle.clone() };
+    let driver = driver(request.driver);
+    let systemd = match driver {
+        cgroup::Driver::Systemd => Some(cgroup::Systemd::observe(host.uid, host.in_user_namespace)?),
+        _ => None,
+    };
+    let facts = Facts {
+        host: &host,
+        layout: &layout,
+        systemd: systemd.as_ref(),
+        helpers,
+        rootfs: rootfs.clone(),
+        bundle: bundle.clone(),
+    };
     let listen = super::descriptors::listen_fds();
     let wishes = Wishes {
         id: &request.id,
-        driver: driver(request.driver),
+        driver,
         rootless_cgroups: rootless_cgroups(request, &host),
         no_pivot: request.no_pivot,
         no_new_keyring: request.no_new_keyring,
@@ -77,17 +89,20 @@ pub fn create(request: &Request) -> Result<Created> {
     if notifies {
         making.make_notify_directory()?;
     }
-    let cgroup = plan.cgroup.as_ref().map(cgroup::make).transpose()?;
+    let mut cgroup = plan.cgroup.as_ref().map(cgroup::make).transpose()?;
     if let Some(cgroup) = &cgroup {
         making.note_cgroup(cgroup)?;
         if !cgroup.warnings().is_empty() {
             plan.see_only(&cgroup.saved().paths);
         }
     }
-    let prepared = making.prepare(&plan, cgroup.as_ref(), console)?;
-    let launched = making
-        .launch(&plan, prepared, request.pid_file.as_deref())
-        .map_err(|error| told_of_want_of_memory(error, cgroup.as_ref()))?;
+    let prepared = making.prepare(&plan, cgroup.as_mut(), console)?;
+    let launched = making.launch(&plan, prepared, request.pid_file.as_deref());
+    if let (Err(_), Some(cgroup)) = (&launched, &cgroup) {
+        // What systemd has made by now is to be undone, and nothing else.
+        making.note_cgroup(cgroup)?;
+    }
+    let launched = launched.map_err(|error| told_of_want_of_memory(error, cgroup.as_ref()))?;
     let Launched { init: Child { pid, pidfd }, warnings: told } = launched;
     if let Some(receiver) = pidfd_receiver {
         socket::send_with_fds(&receiver, b"standard", &[pidfd.as_fd()]).doing("send the pidfd")?;
@@ -244,7 +259,12 @@ impl Making {
     }
 
     /// Opens on the host what init will need.
-    fn prepare<'a>(&self, plan: &Plan, cgroup: Option<&'a Cgroup>, console: Option<OwnedFd>) -> Result<Prepared<'a>> {
+    fn prepare<'a>(
+        &self,
+        plan: &Plan,
+        cgroup: Option<&'a mut Cgroup>,
+        console: Option<OwnedFd>,
+    ) -> Result<Prepared<'a>> {
         let container = self.container.as_ref().ok_or_else(already_done)?;
         Ok(Prepared {
             cgroup,
@@ -262,7 +282,10 @@ impl Making {
         launch::create(plan, prepared, &mut |milestone| {
             let record = &mut container.record;
             match milestone {
-                Milestone::Born(init) => {
+                Milestone::Born(init, cgroup) => {
+                    if let Some(cgroup) = cgroup {
+                        record.set_cgroup(cgroup.saved());
+                    }
                     record.init_process_pid = init.pid;
                     record.init_process_start = start_time(init.pid).unwrap_or_default();
                     record.namespace_paths = plan.namespaces.paths(init.pid);

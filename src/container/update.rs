@@ -3,6 +3,8 @@
 //! The config that made the container stays as it is; what an update makes of its resources is remembered in
 //! `resources.json` beside it, in the same words, and the next update starts from there.
 
+use std::collections::BTreeMap;
+
 use super::{Container, PATIENCE, Status, not_running};
 use crate::cgroup::{self, DeviceRules, Layout};
 use crate::error::{Context, Error, Result};
@@ -48,6 +50,8 @@ impl Container {
                 rootless: self.record.rootless,
                 in_user_namespace,
                 delegate_to: None,
+                annotations: &BTreeMap::new(),
+                systemd: None,
             };
             cgroup::plan_update(&request, devices, &layout)
         };

@@ -9,7 +9,8 @@
 //!    0 Prepare       opens all it will need on the host; makes the state folder, Record{creating}, the cgroup
 //!    1 Spawn         clone: init itself, or an usher          ->  born non-dumpable, with a death signal until Ready
 //!    2 Place         sets the OOM score; attaches the pid to
-//!                    v2 where the clone did not               ->  walks into the hierarchies of v1; affinity
+//!                    v2 where the clone did not, or has
+//!                    systemd make the cgroup around it        ->  walks into the hierarchies of v1; affinity
 //!    3 MapIds        setgroups, uid_map, gid_map              <-  usher or init: alone in its new user namespace,
 //!                                                                 then becomes its root
 //!    4 Enter         Record{pid}                            <->   usher: joins, makes user and time namespaces,
@@ -37,6 +38,8 @@
 //!   with all its namespaces. A cgroup namespace is never in the clone: it would be rooted at the parent's cgroup.
 //! - Moving another process into a cgroup of v1 makes the kernel wait for every processor, for milliseconds; one that
 //!   moves itself is spared that ([`crate::cgroup::Entrance`]). So the first deed of the child is to walk in.
+//! - systemd makes a scope around a process, so that there is no cgroup to be born in: the child waits in Place, in the
+//!   runtime's own, has done nothing yet, and gets the doors of v1 over the link.
 //! - oom_score_adj is set before MapIds (it needs the host's right); cgroup limits after the last clone (`pids.max` 1
 //!   must not stop the usher); rlimits last of all (a low NOFILE must not stop BuildRoot).
 //! - The filter binds init itself from where it is loaded: without no_new_privs before the capabilities go, for the
@@ -92,8 +95,8 @@ pub enum Step {
 /// What the parent opened on the host before there was a child (step Prepare). Init inherits all of it.
 #[derive(Debug)]
 pub struct Prepared<'a> {
-    /// The container's cgroup; `None` where the user asked for none.
-    pub cgroup: Option<&'a Cgroup>,
+    /// The container's cgroup; `None` where the user asked for none. systemd's is made in step Place.
+    pub cgroup: Option<&'a mut Cgroup>,
     /// Namespaces to join.
     pub namespaces: Vec<Opened>,
     /// The exec fifo, open for reading and writing, so that opening it never blocks.
@@ -120,8 +123,8 @@ pub struct HookOutput {
 /// What has happened, for the one who keeps the record.
 #[derive(Debug)]
 pub enum Milestone<'a> {
-    /// Init lives; nothing else is there yet.
-    Born(&'a Child),
+    /// Init lives, in its cgroup; nothing else is there yet.
+    Born(&'a Child, Option<&'a Cgroup>),
     /// The runtime's hooks are about to run: from now on an undo ends with the poststop hooks.
     HooksBegin,
     /// Init waits for `start`.

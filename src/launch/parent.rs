@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::rendezvous::{self, Link};
 use super::{Launched, Milestone, Observer, Prepared, Step, Undo, init, spawn};
+use crate::cgroup::{Cgroup, Entrance};
 use crate::error::{Context, Error, Kind, Result};
 use crate::hooks::{self, HookKind};
 use crate::plan::{Plan, ProgramPlan};
@@ -15,7 +16,7 @@ use crate::{limits, namespaces, network, rootfs, seccomp};
 /// # Errors
 /// Whatever failed on either side, with nothing of the container's processes left. What the caller made before
 /// (state folder, cgroup) is the caller's to undo.
-pub fn create(plan: &Plan, prepared: Prepared<'_>, observe: &mut Observer<'_>) -> Result<Launched> {
+pub fn create(plan: &Plan, mut prepared: Prepared<'_>, observe: &mut Observer<'_>) -> Result<Launched> {
     let (link, theirs) = rendezvous::pair()?;
     if plan.hide_early {
         process::set_dumpable(false).doing("hide from the container")?;
@@ -24,9 +25,11 @@ pub fn create(plan: &Plan, prepared: Prepared<'_>, observe: &mut Observer<'_>) -
     //  1 Spawn
     let usher = plan.namespaces.usher.as_ref();
     let flags = if usher.is_some() { 0 } else { plan.namespaces.bear };
-    let cgroup = prepared.cgroup;
-    let entrance = spawn::entrance(cgroup)?;
-    let Some(born) = spawn::bear(flags, cgroup.and_then(|cgroup| cgroup.fd()))? else {
+    let mut cgroup = prepared.cgroup.take();
+    let is_made = plan.cgroup.as_ref().is_none_or(|cgroup| !cgroup.needs_process());
+    let made = cgroup.as_deref().filter(|_| is_made);
+    let entrance = spawn::entrance(made)?;
+    let Some(born) = spawn::bear(flags, made.and_then(|cgroup| cgroup.fd()))? else {
         drop(link);
         if let Err(error) = spawn::place(entrance, &theirs, &plan.program.limits) {
             theirs.failed(Step::Place, &error);
@@ -44,14 +47,12 @@ pub fn create(plan: &Plan, prepared: Prepared<'_>, observe: &mut Observer<'_>) -
     end_on_failure(&mut undo, &born.child)?;
 
     //  2 Place
-    if let Some(cgroup) = cgroup
-        && !born.placed
-    {
-        cgroup.attach_v2(nix::unistd::Pid::from_raw(born.child.pid))?;
-    }
     let first = &born.child;
+    let doors = place(plan, cgroup.as_deref_mut(), &born)?;
+    let cgroup = cgroup.as_deref();
     limits::set_oom_score_adj(first.pid, &plan.program.limits)?;
-    link.go(Step::Place)?;
+    let doors: Vec<_> = doors.iter().flat_map(Entrance::doors).enumerate().collect();
+    link.lend(Step::Place, &doors)?;
 
     //  3 MapIds
     if let Some(ids) = &plan.namespaces.ids {
@@ -72,7 +73,7 @@ pub fn create(plan: &Plan, prepared: Prepared<'_>, observe: &mut Observer<'_>) -
             Some(init)
         }
     };
-    observe(Milestone::Born(ushered.as_ref().unwrap_or(first)))?;
+    observe(Milestone::Born(ushered.as_ref().unwrap_or(first), cgroup))?;
 
     //  5 Lend
     let init = ushered.as_ref().unwrap_or(first);
@@ -111,6 +112,21 @@ pub fn create(plan: &Plan, prepared: Prepared<'_>, observe: &mut Observer<'_>) -
     undo.disarm();
     passed.extend(warnings(&ready.bytes));
     Ok(Launched { init, warnings: passed })
+}
+
+/// Puts the child into the cgroup where it was not born in it. Where the cgroup is only made now, around the child,
+/// these are the doors of v1 that it has to walk through.
+fn place(plan: &Plan, cgroup: Option<&mut Cgroup>, born: &spawn::Born) -> Result<Option<Entrance>> {
+    let (Some(cgroup), Some(limits)) = (cgroup, &plan.cgroup) else { return Ok(None) };
+    let child = nix::unistd::Pid::from_raw(born.child.pid);
+    if limits.needs_process() {
+        cgroup.make_unit(limits, child)?;
+        return spawn::entrance(Some(cgroup));
+    }
+    if !born.placed {
+        cgroup.attach_v2(child)?;
+    }
+    Ok(None)
 }
 
 /// What the user should know, a line each.

@@ -35,7 +35,7 @@ pub(super) fn bear(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<
     })
 }
 
-/// The doors by which a child enters the cgroup's hierarchies of v1; `None` where there are none.
+/// The doors by which a child enters the cgroup's hierarchies of v1; `None` where there are none, or none yet.
 ///
 /// # Errors
 /// A cgroup that is gone.
@@ -50,7 +50,9 @@ pub(super) fn place(entrance: Option<Entrance>, link: &Link, limits: &limits::Pl
     if let Some(entrance) = entrance {
         entrance.enter()?;
     }
-    link.wait_for_go(Step::Place)?;
+    // A cgroup that could only be made around us has its doors open by now.
+    let lent = link.borrow(Step::Place)?;
+    Entrance::lent(lent.into_iter().map(|(_, door)| door).collect()).enter()?;
     limits::reset_affinity(SELF, limits);
     limits::set_final_affinity(SELF, limits)
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use specconv::{Config, Hooks, MountKind, NamespaceKind, NetDevice, Process, Sysctl};
 
-use crate::cgroup::{self, Layout};
+use crate::cgroup::{self, Layout, Systemd};
 use crate::compat::mount_setattr::attribute::RDONLY;
 use crate::error::{Error, Kind, Result};
 use crate::hooks::{OCI_VERSION, OciState};
@@ -93,6 +93,8 @@ pub struct Facts<'a> {
     pub host: &'a Host,
     /// The cgroup hierarchies.
     pub layout: &'a Layout,
+    /// The systemd that makes the cgroup, where one does.
+    pub systemd: Option<&'a Systemd>,
     /// The setuid helpers, where the host has them.
     pub helpers: Option<Mapping>,
     /// The root filesystem, absolute and without links.
@@ -176,6 +178,8 @@ pub fn plan(mut config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Resul
                 rootless: wishes.rootless_cgroups,
                 in_user_namespace: facts.host.in_user_namespace,
                 delegate_to: delegate_to(&config, &process, facts.host),
+                annotations: &config.annotations,
+                systemd: facts.systemd,
             },
             facts.layout,
         )?)
