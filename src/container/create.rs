@@ -45,9 +45,7 @@ pub fn create(request: &Request) -> Result<Created> {
     let mut host = Host::observe()?;
     look_at_modules(&mut host, converted.config.process.as_ref(), converted.config.mount_label.is_some());
     let layout = Layout::observe()?;
-    let rootfs = std::fs::canonicalize(bundle.join(&converted.config.root.path))
-        .map_err(refused!("realpath", "{:?}", bundle.join(&converted.config.root.path)))
-        .at(|| "root.path".into())?;
+    let rootfs = find_rootfs(&bundle.join(&converted.config.root.path)).at(|| "root.path".into())?;
     let helpers =
         if host.is_root() { None } else { std::env::var("PATH").ok().and_then(|path| namespaces::find_helpers(&path)) };
     let driver = driver(request.driver);
@@ -141,6 +139,18 @@ fn read_config(bundle: &Path, config: &Path) -> Result<Vec<u8>> {
         }
         refused!("open", "{path:?}")(error).into()
     })
+}
+
+/// The root filesystem's real path. What `root.path` names may not be a link itself, as with runc: where an image is
+/// unpacked into the bundle, the image would choose a directory of the host (CVE-2026-33711, CVE-2026-66897).
+fn find_rootfs(path: &Path) -> Result<PathBuf> {
+    // A slash at the end would have lstat(2) follow.
+    let named: PathBuf = path.components().collect();
+    let found = std::fs::symlink_metadata(&named).map_err(refused!("lstat", "{named:?}"))?;
+    if found.is_symlink() {
+        return Err(Error::new(Kind::Invalid, format!("{} is a symbolic link", named.display())));
+    }
+    Ok(std::fs::canonicalize(&named).map_err(refused!("realpath", "{named:?}"))?)
 }
 
 /// `delete` unmounts all that is below the root filesystem of a container without a mount namespace, so nothing of

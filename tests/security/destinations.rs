@@ -9,63 +9,105 @@ use crate::require;
 use crate::support::{is_root, mountinfo};
 use crate::trap::Trap;
 
-/// T01: CVE-2026-41579, CVE-2026-47766. `/dev` of the image is a link to the host; both peers here are caught.
+/// T01: CVE-2026-41579, CVE-2026-47766. `/dev` of the image is a link to the host, or no directory at all.
 #[test]
 fn t01_cve_2026_41579_dev_is_a_link() {
     require!(is_root(), "root of the host");
-    for how in ["relative", "absolute"] {
-        let mut bundle = Trap::new();
-        bundle.without_dev();
-        std::fs::remove_dir(bundle.rootfs("dev")).unwrap();
-        let target = if how == "relative" { Path::new("../outside") } else { bundle.canary.path() };
-        symlink(target, bundle.rootfs("dev")).unwrap();
-        bundle.survive();
+    for kind in ["relative", "absolute", "dangling", "self", "file", "fifo", "root"] {
+        let mut trap = Trap::new();
+        trap.without_dev();
+        let dev = trap.rootfs("dev");
+        std::fs::remove_dir(&dev).unwrap();
+        match kind {
+            "relative" => symlink("../outside", &dev).unwrap(),
+            "absolute" => symlink(trap.canary.path(), &dev).unwrap(),
+            "dangling" => symlink("../outside/new", &dev).unwrap(),
+            "self" => symlink(".", &dev).unwrap(),
+            "file" => std::fs::write(&dev, "").unwrap(),
+            "fifo" => nix::unistd::mkfifo(&dev, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+            _ => symlink("/", &dev).unwrap(),
+        }
+        trap.refused("/dev");
     }
 }
 
-/// T01, second half: a real /dev in which one entry is a link to the canary.
+/// T01, second half: a real /dev in which one entry is a link to the canary, a directory, or a FIFO.
 #[test]
 fn t01_cve_2026_47766_entries_of_dev_are_traps() {
     require!(is_root(), "root of the host");
-    for entry in ["ptmx", "fd", "stdin", "core", "null", "console", "zero"] {
-        let mut bundle = Trap::new();
-        bundle.without_dev();
-        symlink(bundle.canary.path().join("target"), bundle.rootfs("dev").join(entry)).unwrap();
-        bundle.survive();
+    for entry in ["ptmx", "pts", "shm", "fd", "stdin", "core", "null", "console", "mqueue", "zero"] {
+        let mut trap = Trap::new();
+        trap.without_dev();
+        symlink(trap.canary.path().join("target"), trap.rootfs("dev").join(entry)).unwrap();
+        trap.survive();
+    }
+    for kind in ["directory", "full directory", "fifo"] {
+        for entry in ["ptmx", "fd", "null", "console"] {
+            let mut trap = Trap::new();
+            trap.without_dev();
+            let path = trap.rootfs("dev").join(entry);
+            match kind {
+                "directory" => std::fs::create_dir(&path).unwrap(),
+                "full directory" => std::fs::create_dir_all(path.join("full")).unwrap(),
+                _ => nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+            }
+            trap.survive();
+        }
     }
 }
 
 #[test]
 fn t01_twin_a_real_dev_works() {
     require!(is_root(), "root of the host");
-    let mut bundle = Trap::sh("echo works > /dev/null && echo works");
-    bundle.without_dev();
-    assert_eq!(bundle.output(), "works");
+    let mut trap = Trap::sh("echo works > /dev/null && echo works");
+    trap.without_dev();
+    trap.works().said(|text| assert_eq!(text, "works\n"));
 }
 
 /// T02: CVE-2019-18837, moby#5656. The destination of a mount is a link out of the rootfs.
 #[test]
 fn t02_cve_2019_18837_destinations_are_links() {
     require!(is_root(), "root of the host");
-    for target in ["../../outside/dir", "../../../../../../outside/dir", "/outside/dir", "absolute", "loop"] {
-        for (kind, below) in [("tmpfs", ""), ("tmpfs", "/new/dir"), ("dir", ""), ("dir", "/new"), ("file", "/newfile")]
-        {
-            let mut bundle = Trap::new();
+    let all = [("tmpfs", ""), ("tmpfs", "/new/dir"), ("dir", ""), ("dir", "/new"), ("file", "/newfile"), ("proc", "")];
+    for (target, kinds) in [
+        ("absolute", &all[..]),
+        ("../../../../../../outside/dir", &all[..]),
+        ("../outside/dir", &all[1..2]),
+        ("/outside/dir", &all[1..2]),
+        ("loop", &all[1..2]),
+        ("dangling", &all[..2]),
+        ("dangling", &all[4..5]),
+        ("long", &all[1..2]),
+    ] {
+        for (kind, below) in kinds {
+            let mut trap = Trap::new();
             match target {
-                "absolute" => symlink(bundle.canary.path().join("dir"), bundle.rootfs("m")).unwrap(),
-                "loop" => symlink("m", bundle.rootfs("m")).unwrap(),
-                _ => symlink(target, bundle.rootfs("m")).unwrap(),
+                "absolute" => symlink(trap.canary.path().join("dir"), trap.rootfs("m")).unwrap(),
+                "loop" => symlink("m", trap.rootfs("m")).unwrap(),
+                "dangling" => {
+                    symlink("step", trap.rootfs("m")).unwrap();
+                    symlink(trap.canary.path().join("new"), trap.rootfs("step")).unwrap();
+                }
+                "long" => {
+                    // One link more than the kernel follows; the last leads out.
+                    symlink("m1", trap.rootfs("m")).unwrap();
+                    for at in 1..41 {
+                        symlink(format!("m{}", at + 1), trap.rootfs(&format!("m{at}"))).unwrap();
+                    }
+                    symlink(trap.canary.path().join("dir"), trap.rootfs("m41")).unwrap();
+                }
+                _ => symlink(target, trap.rootfs("m")).unwrap(),
             }
             let destination = format!("/m{below}");
-            let source = bundle.scratch("volume");
+            let source = trap.scratch("volume");
             std::fs::create_dir(&source).unwrap();
-            let file = bundle.file("file", "x");
-            bundle.writable().mount(match kind {
-                "tmpfs" => json!({"destination": destination, "type": "tmpfs", "source": "tmpfs"}),
+            let file = trap.file("file", "x");
+            trap.writable().mount(match *kind {
+                "tmpfs" | "proc" => json!({"destination": destination, "type": kind, "source": kind}),
                 "dir" => json!({"destination": destination, "type": "bind", "source": source, "options": ["bind"]}),
                 _ => json!({"destination": destination, "type": "bind", "source": file, "options": ["bind"]}),
             });
-            bundle.survive();
+            trap.survive();
         }
     }
 }
@@ -74,13 +116,13 @@ fn t02_cve_2019_18837_destinations_are_links() {
 #[test]
 fn t02_cve_2015_3629_the_second_start_meets_planted_links() {
     require!(is_root(), "root of the host");
-    let mut bundle = Trap::new();
-    std::fs::create_dir(bundle.rootfs("m")).unwrap();
-    let outside = bundle.canary.path().join("dir");
-    bundle.writable().args(&["sh", "-c", &format!("rmdir /m && ln -s {} /m && echo planted", outside.display())]);
-    assert_eq!(bundle.output(), "planted");
-    bundle.mount(json!({"destination": "/m/deep", "type": "tmpfs", "source": "tmpfs"})).args(&["true"]);
-    bundle.survive();
+    let mut trap = Trap::new();
+    std::fs::create_dir(trap.rootfs("m")).unwrap();
+    let outside = trap.canary.path().join("dir");
+    trap.writable().args(&["sh", "-c", &format!("rmdir /m && ln -s {} /m && echo planted", outside.display())]);
+    assert_eq!(trap.output(), "planted");
+    trap.mount(json!({"destination": "/m/deep", "type": "tmpfs", "source": "tmpfs"})).args(&["true"]);
+    trap.survive();
 }
 
 /// T03: CVE-2021-30465, the deterministic form: a mounted volume holds the link that a later mount walks.
@@ -90,21 +132,21 @@ fn t03_cve_2021_30465_a_volume_holds_the_link() {
     for target in
         ["/", "../../outside", "../../../../../../../outside", "/proc/self/cwd", "/proc/self/root", "/proc/1/root"]
     {
-        let mut bundle = Trap::new();
-        bundle.args(&["cat", "/proc/self/mountinfo"]);
-        let volume = bundle.scratch("volume");
+        let mut trap = Trap::new();
+        trap.args(&["cat", "/proc/self/mountinfo"]);
+        let volume = trap.scratch("volume");
         std::fs::create_dir(&volume).unwrap();
         symlink(target, volume.join("b")).unwrap();
-        bundle.writable().mount(json!({"destination": "/a", "type": "bind", "source": volume, "options": ["rbind"]}));
-        bundle.mount(json!({"destination": "/a/b/c", "type": "tmpfs", "source": "canarytmpfs"}));
-        let outcome = bundle.run();
+        trap.writable().mount(json!({"destination": "/a", "type": "bind", "source": volume, "options": ["rbind"]}));
+        trap.mount(json!({"destination": "/a/b/c", "type": "tmpfs", "source": "canarytmpfs"}));
+        let outcome = trap.run();
         assert!(!volume.join("c").exists());
         if outcome.status.success() {
             let mounts = mountinfo::parse(&outcome.stdout);
             let ours = mounts.iter().find(|mount| mount.source == "canarytmpfs");
             assert!(ours.is_some(), "{target}: {outcome}");
         }
-        bundle.survive();
+        trap.survive();
     }
 }
 
@@ -113,17 +155,45 @@ fn t03_cve_2021_30465_a_volume_holds_the_link() {
 fn t07_cve_2019_19921_proc_and_sys_are_not_links() {
     require!(is_root(), "root of the host");
     for place in ["proc", "sys"] {
-        for kind in ["link", "file", "fifo"] {
-            let bundle = Trap::new();
-            std::fs::remove_dir(bundle.rootfs(place)).unwrap();
-            std::fs::create_dir(bundle.rootfs("elsewhere")).unwrap();
+        for kind in ["link", "relative link", "link out", "file", "fifo"] {
+            let mut trap = Trap::new();
+            trap.writable();
+            let path = trap.rootfs(place);
+            std::fs::remove_dir(&path).unwrap();
+            std::fs::create_dir(trap.rootfs("elsewhere")).unwrap();
             match kind {
-                "link" => symlink("/elsewhere", bundle.rootfs(place)).unwrap(),
-                "file" => std::fs::write(bundle.rootfs(place), "").unwrap(),
-                _ => nix::unistd::mkfifo(&bundle.rootfs(place), nix::sys::stat::Mode::S_IRWXU).unwrap(),
+                "link" => symlink("/elsewhere", &path).unwrap(),
+                "relative link" => symlink("elsewhere/", &path).unwrap(),
+                "link out" => symlink(trap.canary.path().join("dir"), &path).unwrap(),
+                "file" => std::fs::write(&path, "").unwrap(),
+                _ => nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
             }
-            bundle.create().fails();
-            bundle.assert_gone();
+            trap.refused("");
+        }
+    }
+}
+
+/// T07: what the image has at the places of kernel files is not what gets written (CVE-2019-16884).
+#[test]
+fn t07_cve_2019_16884_a_planted_proc_is_not_written() {
+    require!(is_root(), "root of the host");
+    for mounted in [true, false] {
+        let mut trap = Trap::sh("cat /proc/sys/net/ipv4/ip_forward");
+        for name in ["proc/sys/net/ipv4/ip_forward", "proc/self/attr/exec", "proc/thread-self/attr/apparmor/exec"] {
+            let path = trap.rootfs(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "planted").unwrap();
+        }
+        if !mounted {
+            trap.no_mount("/proc").edit(|spec| {
+                spec["linux"]["maskedPaths"] = json!([]);
+                spec["linux"]["readonlyPaths"] = json!([]);
+            });
+        }
+        trap.writable().edit(|spec| spec["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"}));
+        trap.survive().said(|text| assert_eq!(text.trim(), if mounted { "1" } else { "planted" }));
+        for name in ["proc/sys/net/ipv4/ip_forward", "proc/self/attr/exec", "proc/thread-self/attr/apparmor/exec"] {
+            assert_eq!(std::fs::read_to_string(trap.rootfs(name)).unwrap(), "planted", "{name}");
         }
     }
 }
@@ -132,37 +202,75 @@ fn t07_cve_2019_19921_proc_and_sys_are_not_links() {
 #[test]
 fn t08_cve_2025_52881_destinations_that_lead_into_proc() {
     require!(is_root(), "root of the host");
-    for target in ["/proc/sys", "/proc/self/attr", "../../proc/sys", "/proc/1/../sys"] {
-        let mut bundle = Trap::sh("ls /proc/sys");
-        symlink(target, bundle.rootfs("p")).unwrap();
-        bundle.writable().mount(json!({"destination": "/p", "type": "tmpfs", "source": "tmpfs"}));
-        bundle.run().fails();
-        bundle.assert_gone();
+    for target in ["/proc/sys", "/proc/self/attr", "../../proc/sys", "/proc/1/../sys", "proc/thread-self/attr/exec"] {
+        for kind in ["tmpfs", "bind"] {
+            let mut trap = Trap::sh("ls /proc/sys");
+            symlink(target, trap.rootfs("p")).unwrap();
+            let file = trap.file("file", "forged");
+            trap.writable().mount(match kind {
+                "tmpfs" => json!({"destination": "/p", "type": "tmpfs", "source": "tmpfs"}),
+                _ => json!({"destination": "/p", "type": "bind", "source": file, "options": ["bind"]}),
+            });
+            trap.refused("");
+        }
     }
 }
 
-/// T09: what means the root itself is refused or defined; no later mount lands beside it.
+#[test]
+fn t08_twin_files_of_lxcfs_may_be_covered() {
+    require!(is_root(), "root of the host");
+    let mut trap = Trap::sh("cat /proc/uptime");
+    let file = trap.file("uptime", "1.00 2.00\n");
+    trap.mount(json!({"destination": "/proc/uptime", "type": "bind", "source": file, "options": ["bind", "ro"]}));
+    trap.works().said(|text| assert_eq!(text, "1.00 2.00\n"));
+}
+
+/// T09: what means the root itself is refused or defined; no later mount lands beside it (crun 1.28).
 #[test]
 fn t09_destinations_that_are_the_root() {
     require!(is_root(), "root of the host");
     for destination in ["/", ".", "/..", "//", "/mnt/..", ""] {
-        let mut bundle = Trap::new();
-        bundle.mount(json!({"destination": destination, "type": "tmpfs", "source": "tmpfs"}));
-        bundle.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs"}));
-        bundle.survive();
+        let mut trap = Trap::sh("cat /proc/self/mountinfo");
+        trap.mount(json!({"destination": destination, "type": "tmpfs", "source": "overroot"}));
+        trap.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "later"}));
+        trap.survive().said(|text| {
+            let mounts = mountinfo::parse(text);
+            assert!(
+                mounts.iter().any(|mount| mount.source == "later" && mount.at == "/mnt"),
+                "{destination:?}: {text}"
+            );
+        });
     }
+}
+
+/// The root filesystem is a link itself: Incus and LXD in 2026 (CVE-2026-33711, CVE-2026-66897 and their kin).
+#[test]
+fn t02_cve_2026_33711_the_rootfs_is_a_link() {
+    require!(is_root(), "root of the host");
+    for target in ["outside", "absolute", "rootfs.real/../outside"] {
+        let mut trap = Trap::new();
+        let rootfs = trap.path().join("rootfs");
+        std::fs::rename(&rootfs, trap.path().join("rootfs.real")).unwrap();
+        let absolute = trap.canary.path().to_owned();
+        symlink(if target == "absolute" { absolute.as_path() } else { Path::new(target) }, &rootfs).unwrap();
+        trap.refused("root.path");
+    }
+    let mut trap = Trap::new();
+    std::fs::rename(trap.rootfs(""), trap.path().join("rootfs.real")).unwrap();
+    symlink("outside", trap.path().join("rootfs")).unwrap();
+    trap.edit(|spec| spec["root"]["path"] = json!("rootfs/")).writable();
+    trap.refused("root.path");
 }
 
 /// T10: a magic link is a good source: Kubernetes' answer to CVE-2021-25741.
 #[test]
 fn t10_cve_2021_25741_a_source_may_be_a_magic_link() {
     require!(is_root(), "root of the host");
-    let mut bundle = Trap::sh("cat /mnt/x");
-    let file = bundle.file("secret", "through the descriptor");
+    let mut trap = Trap::sh("cat /mnt/x");
+    let file = trap.file("secret", "through the descriptor");
     let open = std::fs::File::open(&file).unwrap();
     let source = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&open));
-    bundle
-        .writable()
+    trap.writable()
         .mount(json!({"destination": "/mnt/x", "type": "bind", "source": source, "options": ["bind", "ro"]}));
-    assert_eq!(bundle.output(), "through the descriptor");
+    assert_eq!(trap.output(), "through the descriptor");
 }
