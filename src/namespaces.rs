@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use specconv::{Config, IdMap, NamespaceKind, TimeOffset};
 
 use crate::error::{Context, Error, Result};
-use crate::sys::{self, Errno, namespace, process::Pid, refused};
+use crate::sys::{self, Errno, file::fstat, namespace, process::Pid, refused};
 
 /// Everything decided about the container's namespaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -235,6 +235,16 @@ fn open_one(join: &Join) -> Result<Opened> {
 
 fn field(index: usize) -> String {
     format!("linux.namespaces[{index}].path")
+}
+
+/// Whether the namespace of this kind that is to be joined is the one we are in: then it keeps nothing from us.
+pub fn is_ours(opened: &[Opened], kind: NamespaceKind) -> Result<bool> {
+    let Some(one) = opened.iter().find(|one| one.kind == kind) else { return Ok(false) };
+    let path = Path::new("/proc/self/ns").join(proc_name(kind));
+    let ours = File::open(&path).map_err(refused!("open", "{path:?}")).doing("look at our own namespace")?;
+    let [ours, theirs] = [ours.as_fd(), one.fd.as_fd()].map(fstat);
+    let (ours, theirs) = (ours?, theirs?);
+    Ok((ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino))
 }
 
 /// Joins every namespace opened before, the user namespace in the middle: what the host owns can be joined only

@@ -1,4 +1,5 @@
-//! The `config.json` that `spec` writes: runc's, to the letter.
+//! The `config.json` that `spec` writes: runc's, to the letter, but for two masks that engines have had since: `/proc/interrupts`,
+//! and `/sys/devices/virtual/powercap` (GHSA-jq35-85cj-fj4p).
 
 /// Where the example is to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use specconv::NamespaceKind;
+
 use super::pid_file::PidFile;
 use super::store::Lock;
 use super::{Container, Created, Driver, Phase, Process, Record, Request, Rootless, StateDir, start_time, timestamp};
@@ -13,7 +15,7 @@ use crate::cgroup::{self, Cgroup, Layout};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
 use crate::launch::{self, HookOutput, Launched, Milestone, Prepared};
-use crate::namespaces;
+use crate::namespaces::{self, Opened};
 use crate::notify;
 use crate::plan::{self, Facts, Plan, ProgramPlan, Wishes};
 use crate::rootfs;
@@ -165,6 +167,21 @@ fn refuse_mounts_below(rootfs: &Path) -> Result<()> {
     Err(Error::invalid("root.path", why))
 }
 
+/// A namespace that is listed, but is the host's by its path, keeps neither a kernel parameter nor a name from the host.
+fn refuse_to_change_ours(plan: &Plan, namespaces: &[Opened]) -> Result<()> {
+    let names = [("hostname", &plan.hostname), ("domainname", &plan.domainname)];
+    let names =
+        names.into_iter().filter(|(_, name)| name.is_some()).map(|(field, _)| (field.to_owned(), NamespaceKind::Uts));
+    let parameters = plan.sysctl.iter().map(|one| (format!("linux.sysctl[{:?}]", one.key), one.namespace));
+    for (field, kind) in names.chain(parameters) {
+        if namespaces::is_ours(namespaces, kind)? {
+            let why = format_args!("the {} namespace to join is the host's; this would change the host", kind.name());
+            return Err(Error::invalid(field, why));
+        }
+    }
+    Ok(())
+}
+
 /// runc's two rules about who gets the terminal, in its words.
 pub(super) fn check_terminal(terminal: bool, detach: bool, console_socket: bool) -> Result<()> {
     let sentence = match (terminal, detach, console_socket) {
@@ -276,9 +293,11 @@ impl Making {
         console: Option<OwnedFd>,
     ) -> Result<Prepared<'a>> {
         let container = self.container.as_ref().ok_or_else(already_done)?;
+        let namespaces = namespaces::open(&plan.namespaces.join)?;
+        refuse_to_change_ours(plan, &namespaces)?;
         Ok(Prepared {
             cgroup,
-            namespaces: namespaces::open(&plan.namespaces.join)?,
+            namespaces,
             fifo: container.dir.open_fifo(OFlags::RDWR)?,
             console,
             bundle: open_directory(&plan.bundle)?,

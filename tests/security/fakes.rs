@@ -14,10 +14,10 @@ use crate::trap::Trap;
 fn t15_cve_2025_31133_masks_are_made_of_the_real_null() {
     require!(is_root(), "root of the host");
     for kind in ["link", "file", "fifo", "zero", "dir", "missing"] {
-        let mut bundle =
+        let mut trap =
             Trap::sh("stat -c '%F %t:%T' /proc/keys; cat /proc/keys | wc -c; grep /proc/keys /proc/self/mountinfo");
-        bundle.without_dev();
-        let null = bundle.rootfs("dev/null");
+        trap.without_dev();
+        let null = trap.rootfs("dev/null");
         match kind {
             "link" => symlink("/proc/sys/kernel/hostname", &null).unwrap(),
             "file" => std::fs::write(&null, "fake").unwrap(),
@@ -32,13 +32,16 @@ fn t15_cve_2025_31133_masks_are_made_of_the_real_null() {
             "dir" => std::fs::create_dir(&null).unwrap(),
             _ => {}
         }
-        bundle.edit(|spec| spec["linux"]["maskedPaths"] = json!(["/proc/keys"]));
-        let outcome = bundle.run();
-        if outcome.status.success() {
-            assert!(outcome.stdout.starts_with("character special file 1:3\n0\n"), "{kind}: {outcome}");
-        }
-        bundle.assert_gone();
+        trap.edit(|spec| spec["linux"]["maskedPaths"] = json!(["/proc/keys"]));
+        trap.survive().said(|text| assert!(text.starts_with("character special file 1:3\n0\n"), "{kind}: {text}"));
     }
+}
+
+#[test]
+fn t15_twin_a_real_null_masks() {
+    require!(is_root(), "root of the host");
+    let mut trap = Trap::sh("stat -c '%F %t:%T' /proc/keys; cat /proc/keys | wc -c");
+    trap.works().said(|text| assert_eq!(text, "character special file 1:3\n0\n"));
 }
 
 /// T16: a masked path that is a link of the image is not a way out.
@@ -46,32 +49,164 @@ fn t15_cve_2025_31133_masks_are_made_of_the_real_null() {
 fn t16_masked_and_readonly_paths_are_links() {
     require!(is_root(), "root of the host");
     for field in ["maskedPaths", "readonlyPaths"] {
-        let mut bundle = Trap::new();
-        symlink(bundle.canary.path().join("dir"), bundle.rootfs("masked")).unwrap();
-        symlink("../../outside/target", bundle.rootfs("up")).unwrap();
-        bundle.writable().edit(|spec| spec["linux"][field] = json!(["/masked", "/up", "/masked"]));
-        bundle.survive();
+        let mut trap = Trap::new();
+        symlink(trap.canary.path().join("dir"), trap.rootfs("masked")).unwrap();
+        symlink("../../outside/target", trap.rootfs("up")).unwrap();
+        trap.writable().edit(|spec| spec["linux"][field] = json!(["/masked", "/up", "/masked"]));
+        trap.survive();
     }
+}
+
+/// T16: what is masked is masked: twice, one below the other, a directory, through a link that stays inside; only what
+/// is missing is passed over.
+#[test]
+fn t16_masks_hold() {
+    require!(is_root(), "root of the host");
+    let mut trap = Trap::sh(
+        "cat /secret/file /secret/deep/file /single 2>/dev/null; ls /secret | wc -l; touch /secret/x 2>&1; ls -l /alias | wc -l; true",
+    );
+    std::fs::create_dir_all(trap.rootfs("secret/deep")).unwrap();
+    for name in ["secret/file", "secret/deep/file", "single"] {
+        std::fs::write(trap.rootfs(name), "told").unwrap();
+    }
+    symlink("secret/deep", trap.rootfs("alias")).unwrap();
+    let masked = json!(["/missing", "/secret/deep", "/secret", "/secret", "/single", "/single", "/alias"]);
+    trap.writable().edit(|spec| spec["linux"]["maskedPaths"] = masked);
+    trap.works().said(|text| {
+        assert!(!text.contains("told"), "{text}");
+        assert!(text.starts_with("0\n") && text.contains("Read-only file system"), "{text}");
+    });
+}
+
+/// CVE-2017-16539, CVE-2018-10892, CVE-2015-3630, GHSA-jq35-85cj-fj4p: what engines learned to mask, `spec` masks as well.
+#[test]
+fn t16_cve_2017_16539_spec_masks_todays_list() {
+    require!(is_root(), "root of the host");
+    let trap = Trap::new();
+    let mut command = trap.command(&["spec", "--bundle", trap.path().to_str().unwrap()]);
+    command.current_dir(trap.path());
+    trap.finish(command).ok();
+    let spec: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(trap.path().join("config.json")).unwrap()).unwrap();
+    let lists = |field: &str, path: &str| spec["linux"][field].as_array().unwrap().contains(&json!(path));
+    for path in [
+        "/proc/acpi",
+        "/proc/asound",
+        "/proc/interrupts",
+        "/proc/kcore",
+        "/proc/keys",
+        "/proc/latency_stats",
+        "/proc/sched_debug",
+        "/proc/scsi",
+        "/proc/timer_list",
+        "/proc/timer_stats",
+        "/sys/devices/virtual/powercap",
+        "/sys/firmware",
+    ] {
+        assert!(lists("maskedPaths", path), "{path} is not masked: {spec:#}");
+    }
+    for path in ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"] {
+        assert!(lists("readonlyPaths", path), "{path} is writable: {spec:#}");
+    }
+}
+
+/// T17: CVE-2015-3630: a read-only path is read-only, also below what is mounted there and through a link; what is
+/// missing is passed over.
+#[test]
+fn t17_cve_2015_3630_readonly_paths_hold() {
+    require!(is_root(), "root of the host");
+    let mut trap = Trap::sh(
+        "for f in /ro/x /ro/below/x /alias/x /proc/sys/kernel/hostname; do echo planted 2>&1 > $f && echo wrote $f; done; \
+         touch /rw/x && echo twin",
+    );
+    for name in ["ro/below", "rw", "other"] {
+        std::fs::create_dir_all(trap.rootfs(name)).unwrap();
+    }
+    symlink("other", trap.rootfs("alias")).unwrap();
+    trap.writable().mount(json!({"destination": "/ro/below", "type": "tmpfs", "source": "tmpfs"}));
+    trap.edit(|spec| spec["linux"]["readonlyPaths"] = json!(["/missing", "/ro", "/alias", "/proc/sys"]));
+    trap.works().said(|text| assert!(!text.contains("wrote") && text.ends_with("twin\n"), "{text}"));
+}
+
+/// A container with a terminal, created with a console socket; compared at each step. `None` where it was refused.
+fn on_terminal(trap: &Trap, look: impl FnOnce(&mut crate::support::console::Terminal)) {
+    let socket = crate::support::console::ConsoleSocket::at(trap.scratch("console.sock"));
+    let path = socket.path().display().to_string();
+    let outcome = trap.write().call(&trap.with_bundle(&["create", "--console-socket", &path]));
+    trap.compare(format_args!("create: {outcome}"));
+    if outcome.status.success() {
+        let mut terminal = socket.terminal();
+        let outcome = trap.start();
+        if outcome.status.success() {
+            look(&mut terminal);
+        }
+    }
+    trap.delete_force();
 }
 
 /// T18: CVE-2025-52565, CVE-2026-88264: dev/console of the image is a link. crun 1.8.1 makes the file on the host.
 #[test]
 fn t18_cve_2025_52565_the_console_is_a_link() {
     require!(is_root(), "root of the host");
-    for target in ["../../outside/new", "absolute", "../../outside/target"] {
-        let mut bundle = Trap::new();
-        bundle.without_dev();
-        let absolute = bundle.canary.path().join("new");
-        symlink(
-            if target == "absolute" { absolute.as_path() } else { Path::new(target) },
-            bundle.rootfs("dev/console"),
-        )
-        .unwrap();
-        bundle.edit(|spec| spec["process"]["terminal"] = json!(true)).write();
-        let socket = crate::support::console::ConsoleSocket::at(bundle.scratch("console.sock"));
-        bundle.call(&bundle.with_bundle(&["create", "--console-socket", socket.path().to_str().unwrap()]));
-        bundle.delete_force();
+    for target in ["../../outside/new", "absolute", "../../outside/target", "/proc/sys/kernel/hostname"] {
+        let mut trap = Trap::new();
+        trap.without_dev();
+        let absolute = trap.canary.path().join("new");
+        let target = if target == "absolute" { absolute.as_path() } else { Path::new(target) };
+        symlink(target, trap.rootfs("dev/console")).unwrap();
+        trap.edit(|spec| spec["process"]["terminal"] = json!(true));
+        on_terminal(&trap, |_| {});
     }
+}
+
+/// T18: a false devpts, a false ptmx, a false peer: the payload's streams are a terminal or there is no payload.
+#[test]
+fn t18_cve_2025_52565_the_terminal_is_false() {
+    require!(is_root(), "root of the host");
+    for kind in ["ptmx is a file", "ptmx is a link", "pts is a link", "pts/0 is a file", "no devpts", "read-only /dev"]
+    {
+        let mut trap =
+            Trap::sh("for i in 0 1 2; do test -t $i && echo terminal; done; stat -L -c %t /proc/self/fd/0; echo end");
+        trap.without_dev();
+        let dev = trap.rootfs("dev");
+        std::fs::create_dir(dev.join("pts")).unwrap();
+        let devpts = json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]});
+        match kind {
+            "ptmx is a file" => std::fs::write(dev.join("ptmx"), "").unwrap(),
+            "ptmx is a link" => symlink(trap.canary.path().join("ptmx"), dev.join("ptmx")).unwrap(),
+            "pts is a link" => {
+                std::fs::remove_dir(dev.join("pts")).unwrap();
+                symlink("../../outside/dir", dev.join("pts")).unwrap();
+            }
+            "pts/0 is a file" | "no devpts" => {
+                for name in ["0", "1", "2", "ptmx"] {
+                    std::fs::write(dev.join("pts").join(name), "false").unwrap();
+                }
+            }
+            _ => {
+                trap.mount(json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["ro"]}));
+            }
+        }
+        if kind != "no devpts" && kind != "pts is a link" {
+            trap.mount(devpts);
+        }
+        trap.edit(|spec| spec["process"]["terminal"] = json!(true));
+        on_terminal(&trap, |terminal| {
+            let text = terminal.read_until("end");
+            assert!(text.matches("terminal").count() == 3 && text.contains("88"), "{kind}: {text}");
+        });
+    }
+}
+
+#[test]
+fn t18_twin_a_terminal_works() {
+    require!(is_root(), "root of the host");
+    let mut trap = Trap::sh("tty; test -c /dev/console && echo end");
+    trap.edit(|spec| spec["process"]["terminal"] = json!(true));
+    let mut seen = String::new();
+    on_terminal(&trap, |terminal| seen = terminal.read_until("end"));
+    assert!(seen.contains("/dev/"), "{seen:?}");
 }
 
 /// T19: CVE-2026-88265, runc#3674: /dev/null of the image is a link to a file of a bound directory.
@@ -79,32 +214,104 @@ fn t18_cve_2025_52565_the_console_is_a_link() {
 #[test]
 fn t19_cve_2026_88265_null_leads_to_a_file_of_the_host() {
     require!(is_root(), "root of the host");
-    let mut bundle = Trap::sh("for i in 0 1 2; do readlink /proc/self/fd/$i; done; echo overwritten >&0; true");
-    bundle.without_dev();
-    let source = bundle.canary.path().to_owned();
-    bundle.mount(json!({"destination": "/mnt", "type": "bind", "source": source, "options": ["bind"]}));
-    symlink("/mnt/target", bundle.rootfs("dev/null")).unwrap();
-    bundle.edit(|spec| spec["process"]["user"] = json!({"uid": 1000, "gid": 1000}));
-    bundle.survive();
+    let mut trap = Trap::sh("for i in 0 1 2; do readlink /proc/self/fd/$i; done; echo overwritten >&0; true");
+    trap.without_dev();
+    let source = trap.canary.path().to_owned();
+    trap.mount(json!({"destination": "/mnt", "type": "bind", "source": source, "options": ["bind"]}));
+    symlink("/mnt/target", trap.rootfs("dev/null")).unwrap();
+    trap.edit(|spec| spec["process"]["user"] = json!({"uid": 1000, "gid": 1000}));
+    trap.survive();
+}
+
+/// T19: CVE-2015-3627: streams of each kind arrive as they were passed, and keep their owner where they are not the
+/// container's own.
+#[test]
+fn t19_cve_2015_3627_streams_are_those_that_were_passed() {
+    require!(is_root(), "root of the host");
+    use std::os::unix::fs::MetadataExt;
+    for uid in [0, 1000] {
+        for null in ["true", "file", "missing"] {
+            for passed in ["file", "null", "pipe", "closed"] {
+                let mut trap = Trap::sh(
+                    "for i in 0 1 2; do stat -L -c '%d:%i' /proc/self/fd/$i; done > /tmp/out 2>/dev/null; true",
+                );
+                trap.without_dev();
+                match null {
+                    "file" => std::fs::write(trap.rootfs("dev/null"), "").unwrap(),
+                    "true" => {
+                        trap.mount(json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs"}));
+                    }
+                    _ => {}
+                }
+                trap.edit(|spec| spec["process"]["user"] = json!({"uid": uid, "gid": uid}));
+                let file = trap.file("passed", "");
+                let stream = match passed {
+                    "file" => format!("exec <>{0} >{0} 2>&1", file.display()),
+                    "null" => "exec </dev/null >/dev/null 2>&1".to_owned(),
+                    "pipe" => format!("mkfifo {0}.pipe; exec <>{0}.pipe >{0}.pipe 2>&1", file.display()),
+                    _ => "exec <&- >&- 2>&-".to_owned(),
+                };
+                let inner = trap.write().command(&trap.with_bundle(&["run"]));
+                let mut command = std::process::Command::new("sh");
+                let script = format!("{stream}; exec \"$@\"");
+                command.args(["-c", &script, "sh"]).arg(inner.get_program()).args(inner.get_args());
+                let outcome = trap.finish(command);
+                trap.compare(format_args!("run with {passed} and a /dev/null that is {null}: {outcome}"));
+                let object = match passed {
+                    "file" => file,
+                    "null" => "/dev/null".into(),
+                    "pipe" => trap.scratch("passed.pipe"),
+                    // Nothing was passed, so whatever is there must be a null device.
+                    _ => continue,
+                };
+                let meta = std::fs::metadata(&object).unwrap();
+                let said = std::fs::read_to_string(trap.rootfs("tmp/out")).unwrap_or_default();
+                if outcome.status.success() {
+                    // 2 goes elsewhere while the payload writes this.
+                    let is = format!("{}:{}", meta.dev(), meta.ino());
+                    let lines: Vec<&str> = said.lines().collect();
+                    assert_eq!(lines.first(), Some(&is.as_str()), "{passed}, {null}, {uid}: {said}");
+                }
+                assert!(passed != "file" || meta.uid() == 0, "a file of the host was given to {}", meta.uid());
+            }
+        }
+    }
 }
 
 /// T29: CVE-2026-115521: read-only without a mounted /proc, with a planted one.
 #[test]
 fn t29_cve_2026_115521_readonly_needs_no_proc_of_the_container() {
     require!(is_root(), "root of the host");
-    let mut bundle = Trap::sh("touch /x 2>&1; touch /mnt/x 2>&1; true");
-    bundle.no_mount("/proc");
-    let from = bundle.scratch("volume");
+    let mut trap = Trap::sh("touch /x 2>&1; touch /mnt/x 2>&1; true");
+    trap.no_mount("/proc");
+    let from = trap.scratch("volume");
     std::fs::create_dir(&from).unwrap();
-    bundle.mount(json!({"destination": "/mnt", "type": "bind", "source": from, "options": ["bind", "ro"]}));
-    bundle.edit(|spec| {
+    trap.mount(json!({"destination": "/mnt", "type": "bind", "source": from, "options": ["bind", "ro"]}));
+    trap.edit(|spec| {
         spec["linux"]["maskedPaths"] = json!([]);
         spec["linux"]["readonlyPaths"] = json!([]);
     });
-    std::fs::create_dir_all(bundle.rootfs("proc/self/fd")).unwrap();
+    std::fs::create_dir_all(trap.rootfs("proc/self/fd")).unwrap();
     for fd in 3..64 {
-        symlink("/tmp", bundle.rootfs(&format!("proc/self/fd/{fd}"))).unwrap();
+        symlink("/tmp", trap.rootfs(&format!("proc/self/fd/{fd}"))).unwrap();
     }
-    let text = bundle.output();
+    let text = trap.output();
     assert_eq!(text.matches("Read-only file system").count(), 2, "{text}");
+}
+
+/// T29: crun 1.31: a mount point that is missing in a read-only bind is not made in what is bound.
+#[test]
+fn t29_a_missing_place_in_a_readonly_bind_is_not_made() {
+    require!(is_root(), "root of the host");
+    for kind in ["tmpfs", "file"] {
+        let mut trap = Trap::new();
+        let source = trap.canary.path().to_owned();
+        trap.mount(json!({"destination": "/mnt", "type": "bind", "source": source, "options": ["bind", "ro"]}));
+        let file = trap.file("file", "");
+        trap.mount(match kind {
+            "tmpfs" => json!({"destination": "/mnt/new", "type": "tmpfs", "source": "tmpfs"}),
+            _ => json!({"destination": "/mnt/dir/new", "type": "bind", "source": file, "options": ["bind"]}),
+        });
+        trap.refused("mounts[");
+    }
 }

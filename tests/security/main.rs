@@ -40,6 +40,8 @@ mod trap;
 mod destinations;
 mod fakes;
 mod image;
+mod kernel;
 mod leaks;
+mod privileges;
 mod register;
 mod state_folder;

@@ -140,7 +140,10 @@ fn what_was_seen_red_on_a_peer_is_expected_there() {
         let ends = |test: &str| test == row.test || test.ends_with(&format!("::{}", row.test));
         for peer in ["runc", "crun"] {
             let listed = table.difference.iter().any(|other| other.runtime == peer && ends(&other.test));
-            if listed != row.places().contains(peer) {
+            let seen = row.places().contains(peer);
+            // A test of the suite may fail there for a reason that is no hole.
+            let of_the_suite = row.test.contains("::");
+            if (seen && !listed) || (listed && !seen && !of_the_suite) {
                 wrong.push(format!("{} on {peer}: listed there: {listed}", row.test));
             }
         }
