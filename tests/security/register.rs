@@ -157,7 +157,10 @@ fn the_sums_are_right() {
     let document = document();
     let wanted = with_sums(&document);
     if std::env::var_os("ORLOP_BLESS").is_some() {
-        std::fs::write(repository().join("docs/cve.md"), wanted).unwrap();
+        // At once, for the other tests are reading it.
+        let fresh = repository().join("docs/cve.md.new");
+        std::fs::write(&fresh, wanted).unwrap();
+        std::fs::rename(fresh, repository().join("docs/cve.md")).unwrap();
     } else {
         assert!(
             document == wanted,
