@@ -9,7 +9,7 @@
 //! | 6 | `container` | what may be done to a container; the only one who touches the state directory |
 //! | 5 | `launch` | in which order |
 //! | 4 | `plan` | what this host will do: every decision, no effects |
-//! | 3 | `rootfs cgroup namespaces identity limits terminal network notify hooks program seccomp sysctl signal seal`, `host` | how |
+//! | 3 | `rootfs cgroup namespaces identity limits terminal network notify hooks program rdt seccomp sysctl signal seal`, `host` | how |
 //! | 2 | `compat`, and `error` | how on an older kernel |
 //! | 1 | `sys` | the only one who touches the kernel |
 //!
@@ -32,6 +32,7 @@ pub mod network;
 pub mod notify;
 pub mod plan;
 pub mod program;
+pub mod rdt;
 pub mod rootfs;
 pub mod seal;
 pub mod seccomp;

@@ -330,6 +330,31 @@ fn kernel_features_are_documented_as_they_are_coded() {
 
 const TABLE_HEAD: &str = "| file | needs | instead | what that loses |\n|---|---|---|---|\n";
 
+/// What no kernel at hand has is listed, and each entry leads to tests that are there.
+#[test]
+fn what_is_tested_only_as_data_is_listed() {
+    #[derive(serde::Deserialize)]
+    struct Only {
+        what: String,
+        tests: Vec<String>,
+    }
+    #[derive(serde::Deserialize)]
+    struct List {
+        only: Vec<Only>,
+    }
+    let list: List = toml::from_str(include_str!("only_as_data.toml")).unwrap();
+    let sources = sources(&["src"]);
+    let mut offences = Vec::new();
+    for Only { what, tests } in list.only {
+        for test in tests {
+            if !sources.iter().any(|source| source.text.contains(&format!("fn {test}()"))) {
+                offences.push(format!("{what}: there is no test {test}"));
+            }
+        }
+    }
+    none("tests/only_as_data.toml names tests that are there", offences);
+}
+
 #[test]
 fn the_rules_themselves_can_fail() {
     assert_eq!(imported("use crate::{sys, error::{Error, Result}, plan::Plan};"), ["sys", "error", "plan"]);

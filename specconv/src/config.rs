@@ -675,7 +675,9 @@ pub struct RdmaLimit {
 pub struct IntelRdt {
     /// Class of service; `None` is one of the container's own.
     pub clos_id: Option<String>,
-    /// Lines to write to `schemata`, in order.
+    /// Lines of `l3CacheSchema` and `memBwSchema`, in order: what an existing class must have already.
+    pub fixed: Vec<String>,
+    /// Lines of `schemata`, written after those.
     pub schemata: Vec<String>,
     /// Whether a monitoring group is made.
     pub enable_monitoring: bool,

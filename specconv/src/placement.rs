@@ -55,22 +55,8 @@ pub(crate) fn intel_rdt(asked: spec::IntelRdt, warnings: &mut Vec<Warning>) -> R
             return refuse("linux.intelRdt.closID", format_args!("{class:?} is not the name of a folder"));
         }
     }
+    let fixed = rdt_schemata(asked.l3_cache_schema, asked.mem_bw_schema)?;
     let mut schemata = Vec::new();
-    let bandwidth = said(asked.mem_bw_schema);
-    if let Some(cache) = said(asked.l3_cache_schema) {
-        // Where both are given, the bandwidth of memBwSchema stands.
-        let lines = cache.lines().filter(|line| !line.is_empty());
-        schemata.extend(lines.filter(|line| bandwidth.is_none() || !line.starts_with("MB:")).map(str::to_string));
-    }
-    if let Some(bandwidth) = bandwidth {
-        if !bandwidth.starts_with("MB:") || bandwidth.contains('\n') {
-            return refuse(
-                "linux.intelRdt.memBwSchema",
-                format_args!("{bandwidth:?} is not one line that starts with \"MB:\""),
-            );
-        }
-        schemata.push(bandwidth);
-    }
     for (index, line) in asked.schemata.into_iter().flatten().enumerate() {
         if line.is_empty() || line.contains('\n') {
             return refuse(format_args!("linux.intelRdt.schemata[{index}]"), format_args!("{line:?} is not one line"));
@@ -87,7 +73,31 @@ pub(crate) fn intel_rdt(asked: spec::IntelRdt, warnings: &mut Vec<Warning>) -> R
         );
         enable_monitoring = true;
     }
-    Ok(IntelRdt { clos_id, schemata, enable_monitoring })
+    Ok(IntelRdt { clos_id, fixed, schemata, enable_monitoring })
+}
+
+/// The lines that `l3CacheSchema` and `memBwSchema` make (config-linux.md#intelrdt); an empty word is none.
+///
+/// # Errors
+/// A schema of memory bandwidth that is not one line of that kind.
+pub fn rdt_schemata(l3_cache: Option<String>, mem_bw: Option<String>) -> Result<Vec<String>, Invalid> {
+    let mut lines = Vec::new();
+    let bandwidth = said(mem_bw);
+    if let Some(cache) = said(l3_cache) {
+        // Where both are given, the bandwidth of memBwSchema stands.
+        let cache = cache.lines().filter(|line| !line.is_empty());
+        lines.extend(cache.filter(|line| bandwidth.is_none() || !line.starts_with("MB:")).map(str::to_string));
+    }
+    if let Some(bandwidth) = bandwidth {
+        if !bandwidth.starts_with("MB:") || bandwidth.contains('\n') {
+            return refuse(
+                "linux.intelRdt.memBwSchema",
+                format_args!("{bandwidth:?} is not one line that starts with \"MB:\""),
+            );
+        }
+        lines.push(bandwidth);
+    }
+    Ok(lines)
 }
 
 /// Domains of the specification.

@@ -279,10 +279,10 @@ pub struct Update {
     /// Ignored: the kernel has no such limit any more
     #[arg(long, hide = true, value_name = "SIZE")]
     pub kernel_memory_tcp: Option<String>,
-    /// Intel RDT: cache (not supported yet)
+    /// Intel RDT: lines of schemata for the third level of cache (L3:0=ff)
     #[arg(long, value_name = "SCHEMA")]
     pub l3_cache_schema: Option<String>,
-    /// Intel RDT: memory bandwidth (not supported yet)
+    /// Intel RDT: the line of schemata for memory bandwidth (MB:0=50)
     #[arg(long, value_name = "SCHEMA")]
     pub mem_bw_schema: Option<String>,
 }

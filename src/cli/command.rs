@@ -191,7 +191,18 @@ pub(super) fn update(global: &Global, update: &Update, operands: &[String], log:
     let container = load(global, operands)?;
     let (asked, warnings) = super::limits::asked(update)?;
     tell(log, &warnings);
-    tell(log, &container.update(&asked)?);
+    let lines = super::limits::schemata(update)?;
+    let before = if lines.is_empty() { None } else { Some(container.update_rdt(&lines)?) };
+    match container.update(&asked) {
+        Ok(warnings) => tell(log, &warnings),
+        Err(error) => {
+            // All or nothing, also where it is two filesystems.
+            if let Some(Err(back)) = before.map(|before| container.update_rdt(&before)) {
+                log.warning(&format!("cannot set the schemata of Intel RDT back: {back}"));
+            }
+            return Err(error.into());
+        }
+    }
     Ok(0)
 }
 
@@ -206,7 +217,7 @@ pub(super) fn events(global: &Global, asked: &Events, operands: &[String], log: 
         bail!("container with id {id} is not running");
     }
     if asked.stats {
-        report::print(&events::stats(id, &container.stats()?)?)?;
+        report::print(&events::stats(id, &container.stats()?, container.rdt_stats()?)?)?;
         return Ok(0);
     }
     let mut notices = match container.notify_oom() {
@@ -224,7 +235,7 @@ pub(super) fn events(global: &Global, asked: &Events, operands: &[String], log: 
                 match container.stats() {
                     // It has stopped in this moment: its end comes next.
                     Err(error) if error.kind() == Kind::NotRunning => {}
-                    stats => report::print(&events::stats(id, &stats?)?)?,
+                    stats => report::print(&events::stats(id, &stats?, container.rdt_stats()?)?)?,
                 }
                 next += interval;
             }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::cgroup::stats::{self as used, Stats};
+use crate::rdt;
 
 /// The line of a want of memory.
 pub(super) fn oom(id: &str) -> anyhow::Result<String> {
@@ -15,8 +16,9 @@ pub(super) fn oom(id: &str) -> anyhow::Result<String> {
 }
 
 /// The line of what a container has used.
-pub(super) fn stats(id: &str, stats: &Stats) -> anyhow::Result<String> {
-    line(&Event { kind: "stats", id, data: Some(Data::from(stats)) })
+pub(super) fn stats(id: &str, stats: &Stats, rdt: Option<rdt::Stats>) -> anyhow::Result<String> {
+    let data = Data { intel_rdt: rdt.unwrap_or_default(), ..Data::from(stats) };
+    line(&Event { kind: "stats", id, data: Some(data) })
 }
 
 fn line(event: &Event<'_>) -> anyhow::Result<String> {
@@ -40,7 +42,7 @@ struct Data<'a> {
     pids: Pids,
     blkio: Blkio<'a>,
     hugetlb: BTreeMap<&'a str, Hugetlb>,
-    intel_rdt: IntelRdt,
+    intel_rdt: rdt::Stats,
     /// Always null: runc does not fill it either.
     network_interfaces: (),
 }
@@ -56,7 +58,7 @@ impl<'a> From<&'a Stats> for Data<'a> {
             pids: Pids { current: stats.pids.current, limit: stats.pids.limit },
             blkio: Blkio::from(&stats.block_io),
             hugetlb: stats.hugetlb.iter().map(|(size, stats)| (size.as_str(), hugetlb(stats))).collect(),
-            intel_rdt: IntelRdt {},
+            intel_rdt: rdt::Stats::default(),
             network_interfaces: (),
         }
     }
@@ -300,10 +302,6 @@ struct Hugetlb {
     failcnt: u64,
 }
 
-/// Nothing yet: this version of orlop refuses Intel RDT.
-#[derive(Serialize)]
-struct IntelRdt {}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -321,7 +319,7 @@ mod tests {
             r#""hugetlb":{},"intel_rdt":{},"network_interfaces":null}}"#,
             "\n"
         );
-        assert_eq!(stats("web", &Stats::default()).unwrap(), expected);
+        assert_eq!(stats("web", &Stats::default(), None).unwrap(), expected);
         assert_eq!(oom("web").unwrap(), "{\"type\":\"oom\",\"id\":\"web\"}\n");
     }
 
@@ -337,7 +335,7 @@ mod tests {
         found.block_io.queued = vec![entry.clone()];
         found.block_io.sectors = vec![entry];
         found.hugetlb.insert("2MB".to_owned(), used::HugetlbStats { usage: 1, max_usage: 2, failcnt: 3 });
-        let line: serde_json::Value = serde_json::from_str(&stats("web", &found).unwrap()).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&stats("web", &found, None).unwrap()).unwrap();
         let at = |pointer: &str| line.pointer(&format!("/data/{pointer}")).unwrap().to_string();
         assert_eq!(at("cpu/psi/some"), r#"{"avg10":0.0,"avg300":0.0,"avg60":0.0,"total":0}"#);
         assert_eq!((at("cpu/usage/percpu"), at("cpu/throttling/throttledTime")), ("[1,2]".into(), "3".into()));

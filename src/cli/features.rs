@@ -30,7 +30,7 @@ struct Linux {
     seccomp: Seccomp,
     apparmor: Enabled,
     selinux: Enabled,
-    intel_rdt: Enabled,
+    intel_rdt: IntelRdt,
     memory_policy: MemoryPolicy,
     mount_extensions: MountExtensions,
     net_devices: Enabled,
@@ -60,6 +60,13 @@ struct Seccomp {
 #[derive(Debug, Serialize)]
 struct Enabled {
     enabled: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct IntelRdt {
+    enabled: bool,
+    schemata: bool,
+    monitoring: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -102,7 +109,7 @@ fn features() -> Features {
             seccomp: seccomp(),
             apparmor: on(),
             selinux: on(),
-            intel_rdt: off(),
+            intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
             memory_policy: MemoryPolicy { modes: known::memory_policy_modes(), flags: known::memory_policy_flags() },
             mount_extensions: MountExtensions { idmap: on() },
             net_devices: on(),

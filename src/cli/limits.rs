@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::str::FromStr;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde_json::{Map, Value, json};
 
 use super::args::Update;
@@ -12,13 +12,8 @@ use super::quantity;
 /// What `update` asks for: a `linux.resources` object as JSON, and what the user should know.
 ///
 /// # Errors
-/// A flag that makes no sense or is not supported yet, and a file that cannot be read.
+/// A flag that makes no sense, and a file that cannot be read.
 pub fn asked(update: &Update) -> anyhow::Result<(Vec<u8>, Vec<String>)> {
-    for (flag, value) in [("l3-cache-schema", &update.l3_cache_schema), ("mem-bw-schema", &update.mem_bw_schema)] {
-        if given(value).is_some() {
-            bail!("--{flag}: Intel RDT is not supported yet by this version of orlop");
-        }
-    }
     let mut warnings = Vec::new();
     let flags = of_flags(update, &mut warnings)?;
     let Some(file) = given(&update.resources) else { return Ok((Value::Object(flags).to_string().into(), warnings)) };
@@ -32,6 +27,14 @@ pub fn asked(update: &Update) -> anyhow::Result<(Vec<u8>, Vec<String>)> {
         text = std::fs::read(file).with_context(|| format!("cannot read the resources from {file}"))?;
     }
     Ok((text, warnings))
+}
+
+/// The lines of Intel RDT's schemata that `update` asks for; they may be given beside `--resources`, as in crun.
+///
+/// # Errors
+/// A flag that makes no sense.
+pub fn schemata(update: &Update) -> anyhow::Result<Vec<String>> {
+    Ok(specconv::rdt_schemata(update.l3_cache_schema.clone(), update.mem_bw_schema.clone())?)
 }
 
 /// An empty word is a flag that was not given, as in runc.
@@ -148,8 +151,6 @@ mod tests {
             ("--memory=x", "invalid value for memory"),
             ("--cpu-share=-1", "invalid value for cpu-share"),
             ("--pids-limit=many", "invalid value for pids-limit"),
-            ("--l3-cache-schema=L3:0=f", "--l3-cache-schema: Intel RDT is not supported yet"),
-            ("--mem-bw-schema=MB:0=5", "--mem-bw-schema: Intel RDT is not supported yet"),
             ("--resources=/nonexistent", "cannot read the resources from /nonexistent"),
         ] {
             let error = format!("{:#}", of(&[word]).unwrap_err());

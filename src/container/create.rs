@@ -18,6 +18,7 @@ use crate::launch::{self, HookOutput, Launched, Milestone, Prepared};
 use crate::namespaces::{self, Opened};
 use crate::notify;
 use crate::plan::{self, Facts, Plan, ProgramPlan, Wishes};
+use crate::rdt::{self, Resctrl};
 use crate::rootfs;
 use crate::seccomp;
 use crate::sys::file::OFlags;
@@ -85,7 +86,12 @@ pub fn create(request: &Request) -> Result<Created> {
     }
     let (foreground, console) = console(&plan.program, request.console_socket.as_deref())?;
     let pidfd_receiver = request.pidfd_socket.as_deref().map(terminal::connect).transpose()?;
-    let mut making = Making::begin(request, &plan, &text, record(&plan, &host, &wishes, rootfs))?;
+    let resctrl = plan.rdt.as_ref().map(|_| Resctrl::find()).transpose()?;
+    let mut record = record(&plan, &host, &wishes, rootfs);
+    if let (Some(resctrl), Some(plan)) = (&resctrl, &plan.rdt) {
+        record.intel_rdt = Some(resctrl.forecast(plan));
+    }
+    let mut making = Making::begin(request, &plan, &text, record)?;
     if notifies {
         making.make_notify_directory()?;
     }
@@ -96,7 +102,11 @@ pub fn create(request: &Request) -> Result<Created> {
             plan.see_only(&cgroup.saved().paths);
         }
     }
-    let prepared = making.prepare(&plan, cgroup.as_mut(), console)?;
+    let class = match (resctrl, &plan.rdt) {
+        (Some(resctrl), Some(plan)) => Some(making.make_class(resctrl, plan)?),
+        _ => None,
+    };
+    let prepared = Prepared { rdt: class.as_ref(), ..making.prepare(&plan, cgroup.as_mut(), console)? };
     let launched = making.launch(&plan, prepared, request.pid_file.as_deref());
     if let (Err(_), Some(cgroup)) = (&launched, &cgroup) {
         // What systemd has made by now is to be undone, and nothing else.
@@ -223,6 +233,7 @@ fn record(plan: &Plan, host: &Host, wishes: &Wishes<'_>, rootfs: PathBuf) -> Rec
         rootfs,
         phase: Phase::Creating,
         cgroup: None,
+        intel_rdt: None,
         private_pid_namespace: plan.new_pid,
         poststop_armed: false,
         mounts_on_host: plan.mounts_on_host(),
@@ -281,6 +292,14 @@ impl Making {
         Ok(())
     }
 
+    /// As for the cgroup: what was made is noted with the pid.
+    fn make_class(&mut self, resctrl: Resctrl, plan: &rdt::Plan) -> Result<rdt::Group> {
+        let record = &mut self.container.as_mut().ok_or_else(already_done)?.record;
+        let made = resctrl.make(plan);
+        record.intel_rdt = made.as_ref().ok().map(|class| class.saved().clone());
+        made
+    }
+
     fn make_notify_directory(&self) -> Result<()> {
         notify::make_directory(self.container.as_ref().ok_or_else(already_done)?.dir.dirfd())
     }
@@ -297,6 +316,7 @@ impl Making {
         refuse_to_change_ours(plan, &namespaces)?;
         Ok(Prepared {
             cgroup,
+            rdt: None,
             namespaces,
             fifo: container.dir.open_fifo(OFlags::RDWR)?,
             console,

@@ -147,6 +147,9 @@ impl Container {
         if let Some(cgroup) = self.cgroup()? {
             cgroup.remove().doing("unable to remove container's cgroup")?;
         }
+        if let Some(class) = &self.record.intel_rdt {
+            class.remove()?;
+        }
         self.dir.remove()?;
         Ok(poststop.map_or_else(|error| vec![error.to_string()], |poststop| poststop.run(&self)))
     }

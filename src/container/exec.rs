@@ -54,8 +54,10 @@ impl Container {
         let root = if plan.mount_namespace { None } else { Some(open_directory(&self.record.rootfs)?) };
         let told = || self.told_state(&config, "running", self.record.init_process_pid);
         let agent = super::create::agent(&plan.program)?.map(|agent| (agent, told()));
+        // A class that somebody has removed binds nobody any more.
+        let class = self.class_of_rdt()?;
         let beside = request.cgroup.is_empty().then_some(init.pid());
-        let prepared = Prepared { init: init.pidfd(), cgroup: cgroup.as_ref(), beside, root, console, agent };
+        let prepared = Prepared { init: init.pidfd(), cgroup: cgroup.as_ref(), beside, rdt: class.as_ref(), root, console, agent };
         let killed = kills(cgroup.as_ref());
         let mut pid_file = None;
         let launched = launch::exec::exec(&plan, prepared, &mut |child| {

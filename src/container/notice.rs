@@ -7,6 +7,7 @@ use super::{Container, Process, Status, not_running};
 use crate::cgroup::stats::Stats;
 use crate::cgroup::watch::{PressureLevel, Told, Watch};
 use crate::error::{Context, Result};
+use crate::rdt;
 use crate::sys::process::poll_in;
 
 /// A stream of what happens to a container. Two descriptors to poll, no thread.
@@ -74,6 +75,15 @@ impl Container {
             return Err(not_running());
         }
         self.own_cgroup("counted")?.stats().doing("read what the container has used")
+    }
+
+    /// What the container may use of caches and memory bandwidth, and has used; `None` where it has no class of Intel
+    /// RDT.
+    ///
+    /// # Errors
+    /// A file of resctrl that cannot be read.
+    pub fn rdt_stats(&self) -> Result<Option<rdt::Stats>> {
+        self.class_of_rdt()?.map(|class| class.stats()).transpose()
     }
 
     /// Tells of its end alone.

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Saved;
+use crate::rdt;
 
 /// The version of this layout; a record of a later one is refused, not guessed at.
 pub const LAYOUT: u32 = 1;
@@ -45,6 +46,9 @@ pub struct Record {
     /// Where the cgroup is and who made it; `None` where the container has none.
     #[serde(default)]
     pub cgroup: Option<Saved>,
+    /// Its class of Intel RDT; `None` where the config asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intel_rdt: Option<rdt::Saved>,
     /// Whether init has a pid namespace of its own: when init ends, everything in it ends.
     pub private_pid_namespace: bool,
     /// Whether hooks have begun, so that the `poststop` hooks must run at the end (runtime.md#lifecycle).
@@ -117,6 +121,7 @@ pub(crate) mod tests {
             rootfs: "/b/rootfs".into(),
             phase: Phase::Created,
             cgroup: None,
+            intel_rdt: None,
             private_pid_namespace: true,
             poststop_armed: true,
             mounts_on_host: false,

@@ -9,6 +9,7 @@ use super::{Container, PATIENCE, Status, not_running};
 use crate::cgroup::{self, DeviceRules, Layout};
 use crate::error::{Context, Error, Result};
 use crate::host::Host;
+use crate::rdt;
 
 impl Container {
     /// The resources that the container has now, as JSON (`linux.resources`, config-linux.md#control-groups): those of
@@ -75,6 +76,29 @@ impl Container {
                 }
                 Err(told_of_failed_return(error, back))
             }
+        }
+    }
+}
+
+impl Container {
+    /// Gives the container's class of Intel RDT other shares, and so every other container that shares it: lines of
+    /// `schemata`. Returns the lines that stood there.
+    ///
+    /// # Errors
+    /// `container not running`; a container without a class; the kernel's refusal, and then nothing has changed.
+    pub fn update_rdt(&self, lines: &[String]) -> Result<Vec<String>> {
+        let _lock = self.dir.lock(PATIENCE)?;
+        if self.status()? == Status::Stopped {
+            return Err(not_running());
+        }
+        let none = || Error::unsupported("linux.intelRdt", "the container has no class of Intel RDT");
+        self.class_of_rdt()?.ok_or_else(none)?.change(lines).doing("update the container")
+    }
+
+    pub(super) fn class_of_rdt(&self) -> Result<Option<rdt::Group>> {
+        match &self.record.intel_rdt {
+            Some(saved) => saved.open(),
+            None => Ok(None),
         }
     }
 }

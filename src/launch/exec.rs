@@ -5,7 +5,7 @@
 //!   ------------------------------------------------------------------------------------------------------
 //!    1 Spawn  clone                                         ->  usher: non-dumpable, with a death signal until Exec
 //!    2 Place  OOM score; attaches the pid to v2 where           walks into the hierarchies of v1; affinity
-//!             the clone did not
+//!             the clone did not, and to the class of RDT
 //!    4 Enter                                                    usher: closes what is the host's; joins all of
 //!                                                               init's namespaces at once; bears the child, ends;
 //!                                                               child: session, keyring; terminal
@@ -36,7 +36,7 @@ use crate::program;
 use crate::seccomp::Moment;
 use crate::sys::process::{self, Child};
 use crate::sys::{self, namespace};
-use crate::{compat, identity, limits, namespaces, signal, terminal};
+use crate::{compat, identity, limits, namespaces, rdt, signal, terminal};
 
 /// What the parent opened on the host before there was a child.
 #[derive(Debug)]
@@ -48,6 +48,8 @@ pub struct Prepared<'a> {
     /// Whose cgroup is joined where the container's takes no process any more: init's. `None` where the user has
     /// named a cgroup.
     pub beside: Option<process::Pid>,
+    /// The container's class of Intel RDT.
+    pub rdt: Option<&'a rdt::Group>,
     /// The root filesystem of a container without a mount namespace.
     pub root: Option<OwnedFd>,
     /// Where the child sends its terminal's master.
@@ -88,6 +90,9 @@ pub fn exec(plan: &ExecPlan, prepared: Prepared<'_>, ready: &mut dyn FnMut(&Chil
             Some(init) => cgroup.attach_v2_beside(child, Pid::from_raw(init))?,
             None => cgroup.attach_v2(child)?,
         }
+    }
+    if let Some(class) = prepared.rdt {
+        class.enter(first.pid)?;
     }
     limits::set_oom_score_adj(first.pid, limits)?;
     link.go(Step::Place)?;

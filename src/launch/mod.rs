@@ -10,7 +10,8 @@
 //!    1 Spawn         clone: init itself, or an usher          ->  born non-dumpable, with a death signal until Ready
 //!    2 Place         sets the OOM score; attaches the pid to
 //!                    v2 where the clone did not, or has
-//!                    systemd make the cgroup around it        ->  walks into the hierarchies of v1; affinity
+//!                    systemd make the cgroup around it; and
+//!                    to its class of Intel RDT                ->  walks into the hierarchies of v1; affinity
 //!    3 MapIds        setgroups, uid_map, gid_map              <-  usher or init: alone in its new user namespace,
 //!                                                                 then becomes its root
 //!    4 Enter         Record{pid}                            <->   usher: joins, makes user and time namespaces,
@@ -64,6 +65,7 @@ mod spawn;
 use crate::cgroup::Cgroup;
 use crate::error::Result;
 use crate::namespaces::Opened;
+use crate::rdt;
 use crate::sys::process::Child;
 
 pub use parent::create;
@@ -97,6 +99,8 @@ pub enum Step {
 pub struct Prepared<'a> {
     /// The container's cgroup; `None` where the user asked for none. systemd's is made in step Place.
     pub cgroup: Option<&'a mut Cgroup>,
+    /// The container's class of Intel RDT.
+    pub rdt: Option<&'a rdt::Group>,
     /// Namespaces to join.
     pub namespaces: Vec<Opened>,
     /// The exec fifo, open for reading and writing, so that opening it never blocks.

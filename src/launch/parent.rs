@@ -50,6 +50,9 @@ pub fn create(plan: &Plan, mut prepared: Prepared<'_>, observe: &mut Observer<'_
     let first = &born.child;
     let doors = place(plan, cgroup.as_deref_mut(), &born)?;
     let cgroup = cgroup.as_deref();
+    if let Some(class) = prepared.rdt {
+        class.enter(first.pid)?;
+    }
     limits::set_oom_score_adj(first.pid, &plan.program.limits)?;
     let doors: Vec<_> = doors.iter().flat_map(Entrance::doors).enumerate().collect();
     link.lend(Step::Place, &doors)?;

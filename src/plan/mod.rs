@@ -16,7 +16,7 @@ use crate::host::Host;
 use crate::identity::label::Labels;
 use crate::identity::{Groups, Kept, Setgroups};
 use crate::namespaces::{self, Mapping};
-use crate::{identity, limits, rootfs, seccomp};
+use crate::{identity, limits, rdt, rootfs, seccomp};
 
 /// Everything that init and parent will do.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub struct Plan {
     pub namespaces: namespaces::Plan,
     /// The cgroup; `None` where the user asked for none.
     pub cgroup: Option<cgroup::Plan>,
+    /// The class of Intel RDT; `None` leaves resctrl alone.
+    pub rdt: Option<rdt::Plan>,
     /// The root filesystem.
     pub rootfs: rootfs::Plan,
     /// The program.
@@ -157,7 +159,6 @@ impl Plan {
 /// What the config asks for and this host, or this version of orlop, cannot do: with the field.
 pub fn plan(mut config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Result<Plan> {
     let mut warnings = Vec::new();
-    refuse_what_is_not_built(&config)?;
     let Some(process) = config.process.clone() else {
         return Err(Error::invalid("process", "there is no program to run"));
     };
@@ -184,6 +185,7 @@ pub fn plan(mut config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Resul
             facts.layout,
         )?)
     };
+    let rdt = config.intel_rdt.as_ref().map(|asked| rdt::plan(asked, wishes.id)).transpose()?;
     warnings.extend(drop_label_without_selinux(&mut config, facts.host));
     let rootfs = rootfs_plan(&config, facts, wishes, cgroup.as_ref());
     let script = Script {
@@ -216,6 +218,7 @@ pub fn plan(mut config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Resul
         annotations: config.annotations,
         namespaces,
         cgroup,
+        rdt,
         rootfs,
         program,
         hooks: config.hooks,
@@ -283,16 +286,6 @@ fn labels_plan(process: &Process, host: &Host) -> Result<Labels> {
         return Err(Error::unsupported("process.selinuxLabel", why));
     }
     Ok(Labels { apparmor, selinux: process.selinux_label.clone() })
-}
-
-/// What the specification has and this version of orlop does not: refused, never skipped.
-fn refuse_what_is_not_built(config: &Config) -> Result<()> {
-    const NOT_YET: &str = "not supported yet by this version of orlop";
-    let asked = [("linux.intelRdt", config.intel_rdt.is_some(), NOT_YET)];
-    match asked.iter().find(|(_, asked, _)| *asked) {
-        Some((field, _, why)) => Err(Error::unsupported(field, why)),
-        None => Ok(()),
-    }
 }
 
 fn refuse_limits_without_cgroup(config: &Config) -> Result<()> {
@@ -468,7 +461,6 @@ pub struct ExecPlan {
 pub fn plan_exec(config: &Config, process: Process, host: &Host, wishes: &Wishes<'_>) -> Result<ExecPlan> {
     let mut asked = config.clone();
     asked.process = Some(process);
-    refuse_what_is_not_built(&asked)?;
     let Some(process) = asked.process.take() else {
         return Err(Error::invalid("process", "there is no program to run"));
     };

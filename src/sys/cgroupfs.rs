@@ -1,6 +1,6 @@
-//! Directories and small files of a cgroup filesystem, by handle.
+//! Directories and small files of a cgroup filesystem, and of resctrl, which is built alike, by handle.
 //!
-//! A cgroup filesystem has no symbolic links and nobody but the host's root can mount on it, so a relative
+//! Such a filesystem has no symbolic links and nobody but the host's root can mount on it, so a relative
 //! path of clean components below a handle stays where it is. The calls refuse links all the same.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -16,6 +16,8 @@ use super::{Result, fd, refused};
 pub const CGROUP_SUPER_MAGIC: u64 = 0x0027_e0eb;
 /// Filesystem type of cgroup v2 (statfs(2)).
 pub const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
+/// Filesystem type of resctrl (linux/magic.h).
+pub const RDTGROUP_SUPER_MAGIC: u64 = 0x0765_5821;
 
 /// Type of the filesystem that holds `path`. statfs(2).
 pub fn statfs_type(path: &Path) -> Result<u64> {

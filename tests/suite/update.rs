@@ -1,6 +1,6 @@
 //! `update`: other limits for a living container.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -200,13 +200,26 @@ fn only_a_living_container_is_updated() {
     update(&bundle, &["--pids-limit=9"]).fails_with("container does not exist");
 }
 
+/// The kernel of most machines has no Intel RDT, and this one must say so; with it, the flags need a class to change.
 #[test]
-fn rdt_is_refused_by_name() {
+fn schemata_need_a_class() {
     require!(is_root(), "root of the host");
-    require!(is_orlop(), "a runtime without Intel RDT");
-    let mut bundle = Bundle::new();
-    bundle.up();
-    update(&bundle, &["--l3-cache-schema", "L3:0=f"]).fails_with("Intel RDT is not supported yet");
-    update(&bundle, &["--mem-bw-schema", "MB:0=20"]).fails_with("Intel RDT is not supported yet");
+    require!(is_orlop(), "a runtime that tells that there is no class of Intel RDT");
+    let bundle = limited();
+    let words = "linux.intelRdt: the container has no class of Intel RDT";
+    update(&bundle, &["--l3-cache-schema", "L3:0=f", "--pids-limit=7"]).fails_with(words);
+    expect(&bundle, &[("pids", "pids.max", "20")]);
+    update(&bundle, &["--mem-bw-schema", "L3:0=f"]).fails_with("is not one line that starts with \"MB:\"");
     bundle.finish_off();
+}
+
+#[test]
+fn rdt_without_resctrl_is_an_error_before_anything_is_made() {
+    require!(is_root(), "root of the host");
+    require!(!Path::new("/sys/fs/resctrl/schemata").exists(), "a host without resctrl");
+    let mut bundle = Bundle::new();
+    bundle.edit(|spec| spec["linux"]["intelRdt"] = json!({"closID": "gold", "schemata": ["L3:0=f"]}));
+    let outcome = bundle.create().fails();
+    assert!(!is_orlop() || outcome.stderr.contains("linux.intelRdt: no resctrl filesystem is mounted"), "{outcome}");
+    bundle.assert_gone();
 }
