@@ -200,8 +200,7 @@ impl Resctrl {
             let step = self.number(&format!("info/{name}/bandwidth_gran"));
             if !stands(line, &text, step) {
                 let now: Vec<&str> = text.lines().map(str::trim).collect();
-                let why =
-                    format!("the class {:?} exists and has not {line:?}, but {:?}", plan.class, now.join("\n"));
+                let why = format!("the class {:?} exists and has not {line:?}, but {:?}", plan.class, now.join("\n"));
                 return Err(Error::new(Kind::Invalid, why));
             }
         }
@@ -509,7 +508,9 @@ fn stands(asked: &str, schemata: &str, step: Option<u64>) -> bool {
     let value = |text: &str| u64::from_str_radix(text.trim().trim_start_matches("0x"), radix).ok();
     let domains = |line: &str| -> Option<Vec<(u64, u64)>> {
         let words = line.split(';').filter(|word| !word.trim().is_empty());
-        words.map(|word| word.split_once('=').and_then(|(id, to)| Some((id.trim().parse().ok()?, value(to)?)))).collect()
+        words
+            .map(|word| word.split_once('=').and_then(|(id, to)| Some((id.trim().parse().ok()?, value(to)?))))
+            .collect()
     };
     let (Some(asked), Some(now)) = (domains(&asked), domains(&now)) else { return false };
     let rounded = |to: u64| step.filter(|step| *step > 0).map_or(to, |step| to.div_ceil(step).saturating_mul(step));

@@ -561,7 +561,7 @@ pub struct Memory {
     /// `swappiness`, 0 to 100.
     pub swappiness: Option<u64>,
     /// `disableOOMKiller`.
-    pub disable_oom_killer: bool,
+    pub disable_oom_killer: Option<bool>,
     /// `checkBeforeUpdate`.
     pub check_before_update: bool,
 }

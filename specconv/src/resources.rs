@@ -68,7 +68,7 @@ fn memory(asked: &oci::LinuxMemory, warnings: &mut Vec<Warning>) -> Result<Memor
         kernel,
         kernel_tcp,
         swappiness,
-        disable_oom_killer: asked.disable_oom_killer().unwrap_or(false),
+        disable_oom_killer: asked.disable_oom_killer(),
         check_before_update: asked.check_before_update().unwrap_or(false),
     })
 }
@@ -84,8 +84,9 @@ fn swap(limit: Option<Limit>, total: Option<Limit>) -> Result<Option<Swap>, Inva
         (Some(Limit::Unlimited), None) => Ok(Some(Swap::Unlimited)),
         (_, None) => Ok(None),
         (_, Some(Limit::Unlimited)) => Ok(Some(Swap::Unlimited)),
-        (Some(Limit::Unlimited), Some(Limit::Max(total))) => Ok(Some(Swap::Bytes(total))),
-        (None, Some(Limit::Max(_))) => refuse(FIELD, "unable to set swap limit without memory limit"),
+        (None | Some(Limit::Unlimited), Some(Limit::Max(_))) => {
+            refuse(FIELD, "unable to set swap limit without memory limit")
+        }
         (Some(Limit::Max(limit)), Some(Limit::Max(total))) => match total.checked_sub(limit) {
             Some(swap) => Ok(Some(Swap::Bytes(swap))),
             None => refuse(
@@ -274,7 +275,7 @@ mod tests {
         assert_eq!(of(0, -1), Ok(Some(Swap::Unlimited)));
         assert_eq!(of(-1, 0), Ok(Some(Swap::Unlimited)));
         assert_eq!(of(-1, -1), Ok(Some(Swap::Unlimited)));
-        assert_eq!(of(-1, 250), Ok(Some(Swap::Bytes(250))));
+        assert_eq!(of(-1, 250), Err(()));
         assert_eq!(of(100, 99), Err(()));
         assert_eq!(of(0, 100), Err(()));
         assert!(bytes("limit", Some(-2)).is_err());

@@ -31,6 +31,8 @@ pub struct Cgroup {
     pub(super) warnings: Vec<Warning>,
     /// The unit that systemd has made for it.
     pub(super) unit: Option<Unit>,
+    /// Whether init begins in a cgroup below ([`super::delegated`]).
+    pub(super) delegated: bool,
 }
 
 /// The cgroup's directory in one hierarchy.
@@ -138,7 +140,13 @@ impl Cgroup {
                 fresh: false,
             });
         }
-        Ok(Cgroup { manager: saved.manager, directories, warnings: Vec::new(), unit: saved.unit.clone() })
+        Ok(Cgroup {
+            manager: saved.manager,
+            directories,
+            warnings: Vec::new(),
+            unit: saved.unit.clone(),
+            delegated: saved.delegated,
+        })
     }
 
     /// What the record keeps.
@@ -152,7 +160,7 @@ impl Cgroup {
         }
         let made = self.directories.iter().filter(|directory| directory.made);
         let made = made.map(|directory| directory.path.clone()).collect();
-        Saved { manager: self.manager, paths, made, unit: self.unit.clone() }
+        Saved { manager: self.manager, paths, made, unit: self.unit.clone(), delegated: self.delegated }
     }
 
     /// What [`super::make`] let pass for want of rights.
@@ -373,7 +381,7 @@ pub(super) fn prove(handle: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
-fn attach(directory: &Directory, pid: Pid) -> Result<()> {
+pub(super) fn attach(directory: &Directory, pid: Pid) -> Result<()> {
     write_pid(directory, &pid.to_string())
         .doing_with(|| format!("put process {pid} into the cgroup {}", directory.path.display()))
 }

@@ -9,7 +9,7 @@ use specconv::Warning;
 
 use super::group::{Cgroup, Directory, prove, read};
 use super::systemd::property::without_few_tasks;
-use super::write::{Controller, When};
+use super::write::{Controller, When, Write};
 use super::{Driver, Mode, Place, Plan};
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::cgroupfs;
@@ -38,7 +38,13 @@ impl Drop for Undo {
 /// systemd makes a scope only around a process: [`Cgroup::make_unit`] is to follow.
 pub fn make(plan: &Plan) -> Result<Cgroup> {
     let mut undo = Undo::default();
-    let mut cgroup = Cgroup { manager: plan.driver, directories: Vec::new(), warnings: Vec::new(), unit: None };
+    let mut cgroup = Cgroup {
+        manager: plan.driver,
+        directories: Vec::new(),
+        warnings: Vec::new(),
+        unit: None,
+        delegated: plan.delegates(),
+    };
     match plan.driver {
         Driver::Disabled => return Ok(cgroup),
         Driver::Systemd => {
@@ -61,7 +67,7 @@ pub fn make(plan: &Plan) -> Result<Cgroup> {
     }
     tell_once(&mut cgroup.warnings);
     refuse_occupied(&cgroup)?;
-    cgroup.make_ready(plan)?;
+    cgroup.make_ready(plan, &undo.0)?;
     undo.0.clear();
     Ok(cgroup)
 }
@@ -97,16 +103,17 @@ impl Cgroup {
             let directory = { made }().doing_with(|| format!("make the cgroup {}", place.directory().display()))?;
             self.directories.push(Directory { made: true, ..directory });
         }
-        undo.0.clear();
-        self.make_ready(plan)?;
+        let made = std::mem::take(&mut undo.0);
+        self.make_ready(plan, &made)?;
         // A slice takes no process from systemd, and neither does a hierarchy that systemd does not know of.
         let is_outside = |directory: &Directory| directory.is_v2() && (directory.fresh || start.unit.is_slice());
         if self.directories.iter().any(is_outside) { self.attach_v2(pid) } else { Ok(()) }
     }
 
     /// What has to stand before anybody enters.
-    fn make_ready(&mut self, plan: &Plan) -> Result<()> {
+    fn make_ready(&mut self, plan: &Plan, made: &[(PathBuf, String)]) -> Result<()> {
         let cpuset = cpuset_above(plan, self)?;
+        realtime_above(plan, made)?;
         self.write_rows(plan.rows(When::BeforeEntry))?;
         fill_cpuset(plan, self, &cpuset)?;
         let passed = self.bind_fresh_devices(plan)?;
@@ -165,7 +172,7 @@ fn make_place(plan: &Plan, place: &Place, undo: &mut Undo) -> Result<Directory> 
     let fresh = make_path(mount.as_fd(), place, &place.path, undo)?;
     let handle = cgroupfs::openat_directory(mount.as_fd(), &place.path)?;
     if place.is_v2() {
-        enable(plan, mount.as_fd(), place, available)?;
+        enable(&plan.writes, mount.as_fd(), &place.path, available)?;
         check_domain(plan, handle.as_fd(), fresh)?;
         if let Some(owner) = plan.delegate_to.filter(|_| fresh) {
             delegate(handle.as_fd(), owner).doing_with(|| format!("give the cgroup to user {owner}"))?;
@@ -185,7 +192,7 @@ const DELEGATED: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n"
 
 /// Gives the directory and the files of the kernel's list away (cgroups(7), "Cgroup delegation"). The limits are not
 /// among them.
-fn delegate(handle: BorrowedFd<'_>, owner: u32) -> Result<()> {
+pub(super) fn delegate(handle: BorrowedFd<'_>, owner: u32) -> Result<()> {
     let list = cgroupfs::openat_read(rustix::fs::CWD, "/sys/kernel/cgroup/delegate")
         .and_then(|list| cgroupfs::read(list.as_fd(), 4096))
         .unwrap_or_else(|_| DELEGATED.to_owned());
@@ -239,21 +246,21 @@ fn is_off(controller: &str, available: &[String]) -> bool {
     controller != "cgroup" && !available.iter().any(|name| name == controller)
 }
 
-/// Enables controllers in every directory above the container's. What cannot be enabled is only an error where a
-/// limit needs it.
-fn enable(plan: &Plan, mount: BorrowedFd<'_>, place: &Place, mut wanted: Vec<String>) -> Result<()> {
+/// Enables controllers in `top` and every directory from there down to the one above `path`. What cannot be enabled is
+/// only an error where one of the lines needs it.
+pub(super) fn enable(rows: &[Write], top: BorrowedFd<'_>, path: &str, mut wanted: Vec<String>) -> Result<()> {
     if wanted.is_empty() {
         return Ok(());
     }
-    let ends = std::iter::once(0).chain(place.path.match_indices('/').map(|(at, _)| at));
+    let ends = std::iter::once(0).chain(path.match_indices('/').map(|(at, _)| at));
     for end in ends {
-        let level = place.path.get(..end).unwrap_or_default();
+        let level = path.get(..end).unwrap_or_default();
         let file = if level.is_empty() {
             "cgroup.subtree_control".to_owned()
         } else {
             format!("{level}/cgroup.subtree_control")
         };
-        let text = read(mount, &file)?;
+        let text = read(top, &file)?;
         let missing = |wanted: &[String]| -> Vec<String> {
             wanted.iter().filter(|name| !text.split_whitespace().any(|on| on == *name)).cloned().collect()
         };
@@ -261,8 +268,8 @@ fn enable(plan: &Plan, mount: BorrowedFd<'_>, place: &Place, mut wanted: Vec<Str
         if off.is_empty() {
             continue;
         }
-        let Some((lost, refused)) = switch_on(mount, &file, &off)? else { continue };
-        if let Some(row) = plan.writes.iter().find(|row| {
+        let Some((lost, refused)) = switch_on(top, &file, &off)? else { continue };
+        if let Some(row) = rows.iter().find(|row| {
             matches!(row.controller, Controller::V2(_)) && lost.iter().any(|name| name == row.controller.name())
         }) {
             let why = format!("controller {:?} cannot be enabled in the cgroup /{level}", row.controller.name());
@@ -330,6 +337,25 @@ fn refuse_occupied(cgroup: &Cgroup) -> Result<()> {
     }
     if cgroup.is_frozen()? {
         return Err(Error::new(Kind::WrongState, "container's cgroup unexpectedly frozen"));
+    }
+    Ok(())
+}
+
+/// A group of v1 has real time only out of its parent's, and a parent that we have just made has none.
+fn realtime_above(plan: &Plan, made: &[(PathBuf, String)]) -> Result<()> {
+    let rows = || plan.writes.iter().filter(|row| row.file.starts_with("cpu.rt_"));
+    let place = plan.places.iter().find(|place| place.controllers.iter().any(|name| name == "cpu"));
+    let (Some(place), true) = (place, rows().next().is_some()) else { return Ok(()) };
+    let mount = cgroupfs::open_directory(&place.mount_point)?;
+    let above = made.iter().filter(|(mount_point, path)| *mount_point == place.mount_point && *path != place.path);
+    for (_, path) in above {
+        for row in rows() {
+            let file = format!("{path}/{}", row.file);
+            cgroupfs::openat_write(mount.as_fd(), &file)
+                .and_then(|file| cgroupfs::write(file.as_fd(), &row.value))
+                .doing_with(|| format!("give real time to the cgroup /{path}"))
+                .at(|| row.field.clone().into_owned())?;
+        }
     }
     Ok(())
 }

@@ -10,6 +10,7 @@
 
 mod apply;
 mod dbus;
+mod delegated;
 mod devices;
 mod filter;
 mod freeze;
@@ -32,6 +33,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use specconv::{Limit, Memory, Resources, Swap, Warning};
 
+pub use delegated::Delegated;
 pub use group::{Cgroup, Entrance};
 pub use layout::{Hierarchy, Layout, Mode};
 pub use make::make;
@@ -80,6 +82,8 @@ pub struct Request<'a> {
     pub annotations: &'a BTreeMap<String, String>,
     /// The systemd that makes the cgroup; [`Driver::Systemd`] needs one.
     pub systemd: Option<&'a Systemd>,
+    /// The cgroup below the container's in which the program begins.
+    pub delegated: Option<&'a Delegated>,
 }
 
 /// Where the container goes and what is written there: all decided.
@@ -106,6 +110,7 @@ pub struct Plan {
     unit: Option<systemd::Start>,
     /// The lines and device rules as properties of the unit; empty where there is none.
     properties: Vec<systemd::property::Property>,
+    delegated: Option<Delegated>,
 }
 
 /// What becomes of the device rules.
@@ -151,14 +156,17 @@ pub struct Saved {
     /// The unit of systemd's that was made for this container; only this one is stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<systemd::Unit>,
+    /// Whether init began in a cgroup below, so that the cgroup itself is to stay empty.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub delegated: bool,
 }
 
 impl Saved {
-    /// The part that tells whether the cgroup is frozen: one directory to open instead of a dozen.
-    pub fn freezer(&self) -> Saved {
-        let paths = ["freezer", ""].iter().find_map(|name| self.paths.get_key_value(*name));
+    /// The part that has this controller: one directory to open instead of a dozen.
+    pub fn part(&self, controller: &str) -> Saved {
+        let paths = [controller, ""].iter().find_map(|name| self.paths.get_key_value(*name));
         let paths = paths.map(|(name, path)| (name.clone(), path.clone())).into_iter().collect();
-        Saved { manager: self.manager, paths, made: Vec::new(), unit: None }
+        Saved { manager: self.manager, paths, made: Vec::new(), unit: None, delegated: false }
     }
 }
 
@@ -182,6 +190,7 @@ pub fn plan(request: &Request<'_>, layout: &Layout) -> Result<Plan> {
         delegate_to: request.delegate_to.filter(|_| layout.mode == Mode::Unified),
         unit: None,
         properties: Vec::new(),
+        delegated: request.delegated.map(|asked| delegated::plan(asked, layout.mode)).transpose()?,
     };
     match request.driver {
         Driver::Disabled => {
@@ -266,7 +275,7 @@ impl Plan {
     pub fn forecast(&self) -> Saved {
         // A unit is noted when it is made, since until then it may turn out to be somebody else's. If we die in between,
         // its only process, which has a death signal, dies too, and systemd clears a scope away that is empty.
-        let mut saved = Saved { manager: self.driver, ..Saved::default() };
+        let mut saved = Saved { manager: self.driver, delegated: self.delegates(), ..Saved::default() };
         for place in &self.places {
             let directory = place.directory();
             if !directory.exists() {

@@ -51,14 +51,9 @@ pub fn is_joined(hierarchy: &Hierarchy) -> bool {
 /// cgroup cannot be seen.
 pub fn place(wish: Option<&str>, id: &str, hierarchy: &Hierarchy, mode: Mode) -> Result<Place> {
     let wish = wish.filter(|path| !path.is_empty());
-    let inner = clean(wish.unwrap_or(id));
+    let inner = components(wish.unwrap_or(id), FIELD)?;
     if inner.is_empty() {
         return Err(Error::invalid(FIELD, "names the root of the cgroup hierarchy, where no container can be"));
-    }
-    for name in &inner {
-        if name.len() > LONGEST_NAME || name.contains(['\n', '\0']) {
-            return Err(Error::invalid(FIELD, format!("{name:?} cannot be the name of a cgroup")));
-        }
     }
     let mut path = Vec::new();
     if !wish.is_some_and(|path| path.starts_with('/')) {
@@ -96,6 +91,18 @@ pub fn place_of_unit(path: &str, hierarchy: &Hierarchy) -> Result<Place> {
         controllers: hierarchy.controllers.clone(),
         path: clean(below).join("/"),
     })
+}
+
+/// The components of a path that somebody asked for, as in [`clean`].
+///
+/// # Errors
+/// One that cannot be the name of a directory.
+pub(super) fn components<'a>(path: &'a str, field: &str) -> Result<Vec<&'a str>> {
+    let components = clean(path);
+    match components.iter().find(|name| name.len() > LONGEST_NAME || name.contains(['\n', '\0'])) {
+        Some(name) => Err(Error::invalid(field, format!("{name:?} cannot be the name of a cgroup"))),
+        None => Ok(components),
+    }
 }
 
 /// The components of a path in which `..` never leads above the root (T25).

@@ -57,6 +57,7 @@ fn request<'a>(path: &'a str, resources: &'a Resources) -> Request<'a> {
         delegate_to: None,
         annotations: &NONE,
         systemd: None,
+        delegated: None,
     }
 }
 
@@ -157,7 +158,7 @@ fn memory_that_only_v1_has() {
     let usual = planned(&swappiness(60), &unified());
     assert_eq!((usual.writes().len(), usual.warnings().len()), (0, 1));
 
-    let no_killer = with_memory(Memory { disable_oom_killer: true, ..Memory::default() });
+    let no_killer = with_memory(Memory { disable_oom_killer: Some(true), ..Memory::default() });
     assert_eq!(rows(&no_killer, &legacy()), ["v1 memory.oom_control=1"]);
     assert!(refusal(&no_killer, &unified()).contains("cannot disable OOM killer with cgroup v2"));
 
@@ -209,7 +210,12 @@ fn processor() {
     assert_eq!(rows(&period, &unified()), ["v2 cpu.max=max 7000"]);
     let idle = with_cpu(Cpu { idle: Some(1), shares: Some(2), ..Cpu::default() });
     assert_eq!(rows(&idle, &unified()), ["v2 cpu.idle=1"]);
-    assert_eq!(planned(&idle, &unified()).warnings().len(), 1);
+    assert_eq!(rows(&idle, &legacy()), ["v1 cpu.idle=1"], "an idle group takes no shares");
+    for layout in [unified(), legacy()] {
+        assert_eq!(planned(&idle, &layout).warnings().len(), 1);
+    }
+    let busy = with_cpu(Cpu { idle: Some(0), shares: Some(2), ..Cpu::default() });
+    assert_eq!(rows(&busy, &legacy()), ["v1 cpu.idle=0 (if there)", "v1 cpu.shares=2"]);
     let realtime = with_cpu(Cpu { realtime_runtime: Some(9), realtime_period: Some(10), ..Cpu::default() });
     assert_eq!(
         rows(&realtime, &legacy()),

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::systemd::property::{Property, of_rows};
 use super::write::{Absent, Rows, Write};
-use super::{Cgroup, Devices, Driver, Layout, Plan, Request, bind_devices, fill, own, usage_check};
+use super::{Cgroup, Devices, Driver, Layout, Plan, Request, bind_devices, fill, own, usage_check, v1};
 use crate::error::{Context, Error, Result};
 
 /// Whether the device rules of a request count.
@@ -37,6 +37,9 @@ pub fn plan_update(request: &Request<'_>, devices: DeviceRules, layout: &Layout)
     }
     let mut rows = Rows::default();
     fill(request.resources, layout, &mut rows)?;
+    if layout.legacy("memory").is_some() {
+        v1::oom_killer_again(&request.resources.memory, &mut rows);
+    }
     let devices = match devices {
         DeviceRules::Stay => Devices::Unbound,
         DeviceRules::Change => bind_devices(request, layout, &mut rows)?,
@@ -57,6 +60,7 @@ pub fn plan_update(request: &Request<'_>, devices: DeviceRules, layout: &Layout)
         delegate_to: None,
         unit: None,
         properties,
+        delegated: None,
     })
 }
 

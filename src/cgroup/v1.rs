@@ -49,7 +49,7 @@ pub fn memory(memory: &Memory, rows: &mut Rows) -> Result<()> {
         let field = "linux.resources.memory.reservation";
         rows.push(Write::new(MEMORY, "memory.soft_limit_in_bytes", number(soft), field));
     }
-    if memory.disable_oom_killer {
+    if memory.disable_oom_killer == Some(true) {
         rows.push(Write::new(MEMORY, "memory.oom_control", "1", "linux.resources.memory.disableOOMKiller"));
     }
     if let Some(swappiness) = memory.swappiness {
@@ -63,6 +63,15 @@ pub fn memory(memory: &Memory, rows: &mut Rows) -> Result<()> {
         rows.push(row.absent(already_so_if(limit == Limit::Unlimited)));
     }
     Ok(())
+}
+
+/// What an update writes where it takes `disableOOMKiller` back: a new cgroup has its killer, and engines send `false`
+/// with every config.
+pub fn oom_killer_again(memory: &Memory, rows: &mut Rows) {
+    if memory.disable_oom_killer == Some(false) {
+        let field = "linux.resources.memory.disableOOMKiller";
+        rows.push(Write::new(Controller::V1("memory"), "memory.oom_control", "0", field));
+    }
 }
 
 /// The limit of kernel memory does nothing any more (Linux 5.16 removed it); runc ignores it too.
@@ -87,8 +96,18 @@ pub fn cpu(cpu: &Cpu, rows: &mut Rows) {
         let field = "linux.resources.cpu.realtimeRuntime";
         rows.push(Write::new(CPU, "cpu.rt_runtime_us", runtime.to_string(), field).before_entry());
     }
+    if let Some(idle) = cpu.idle {
+        let row = Write::new(CPU, "cpu.idle", idle.to_string(), "linux.resources.cpu.idle");
+        rows.push(row.absent(already_so_if(idle == 0)));
+    }
     if let Some(shares) = above_zero(cpu.shares) {
-        rows.push(Write::new(CPU, "cpu.shares", shares.to_string(), "linux.resources.cpu.shares"));
+        let field = "linux.resources.cpu.shares";
+        if cpu.idle == Some(1) {
+            // The kernel refuses it with EINVAL.
+            rows.warn(field, "ignored: an idle group has no weight");
+        } else {
+            rows.push(Write::new(CPU, "cpu.shares", shares.to_string(), field));
+        }
     }
     if let Some(period) = above_zero(cpu.period) {
         let field = "linux.resources.cpu.period";
@@ -100,10 +119,6 @@ pub fn cpu(cpu: &Cpu, rows: &mut Rows) {
     }
     if let Some(quota) = set(cpu.quota) {
         rows.push(Write::new(CPU, "cpu.cfs_quota_us", number(quota), "linux.resources.cpu.quota"));
-    }
-    if let Some(idle) = cpu.idle {
-        let row = Write::new(CPU, "cpu.idle", idle.to_string(), "linux.resources.cpu.idle");
-        rows.push(row.absent(already_so_if(idle == 0)));
     }
 }
 

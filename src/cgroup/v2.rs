@@ -67,7 +67,7 @@ pub fn memory(memory: &Memory, rows: &mut Rows) -> Result<()> {
             return Err(Error::unsupported("linux.resources.memory.swappiness", why));
         }
     }
-    if memory.disable_oom_killer {
+    if memory.disable_oom_killer == Some(true) {
         let why = "cannot disable OOM killer with cgroup v2";
         return Err(Error::unsupported("linux.resources.memory.disableOOMKiller", why));
     }

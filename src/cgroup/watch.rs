@@ -10,14 +10,15 @@ use super::group::{Directory, value};
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::{cgroupfs, event};
 
-/// How scarce memory has become (cgroup v1).
+/// How scarce memory has become: the kernel's own levels on v1; on v2, which has none, what `memory.events` counts
+/// comes nearest, and needs limits to be met. (`memory.pressure` of v2 would need PSI, which many kernels have off.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PressureLevel {
-    /// The kernel takes back memory for new allocations.
+    /// The kernel takes back memory for new allocations. v2: `memory.high` or `memory.max` was met.
     Low,
-    /// It swaps, or drops active caches.
+    /// It swaps, or drops active caches. v2: `memory.max` was met.
     Medium,
-    /// It is about to kill.
+    /// It is about to kill. v2: `memory.max` was met, and nothing could be taken back.
     Critical,
 }
 
@@ -30,7 +31,19 @@ impl PressureLevel {
             PressureLevel::Critical => "critical",
         }
     }
+
+    /// The counters of `memory.events` that tell of it.
+    fn counters(self) -> &'static [&'static str] {
+        match self {
+            PressureLevel::Low => &["high", "max"],
+            PressureLevel::Medium => &["max"],
+            PressureLevel::Critical => &["oom"],
+        }
+    }
 }
+
+/// The counter of processes that were killed.
+const KILLS: &[&str] = &["oom_kill"];
 
 /// Something of a cgroup that is watched. Its descriptor becomes readable when [`Watch::take`] has something to tell.
 #[derive(Debug)]
@@ -43,8 +56,8 @@ pub struct Watch {
 enum Source {
     /// The file that was registered: it cannot be opened again once the cgroup is gone.
     V1 { directory: OwnedFd, file: &'static str },
-    /// `memory.events`, and how many processes were killed when it was last read.
-    V2 { counters: OwnedFd, kills: u64 },
+    /// `memory.events`, which of its counters matter, and their sum when it was last read.
+    V2 { events: OwnedFd, counters: &'static [&'static str], before: u64 },
 }
 
 /// What a watch has to tell.
@@ -79,20 +92,19 @@ impl Watch {
                 Ok(_) => Ok(Told::Happened),
                 Err(_) => Ok(Told::Gone),
             },
-            Source::V2 { counters, kills } => {
-                let Some(now) = killed(counters.as_fd()) else { return Ok(Told::Gone) };
-                let before = std::mem::replace(kills, now);
-                // The file changes for `high` and `max` too.
-                Ok(if now > before { Told::Happened } else { Told::Nothing })
+            Source::V2 { events, counters, before } => {
+                let Ok(text) = cgroupfs::read(events.as_fd(), 4096) else { return Ok(Told::Gone) };
+                let now = sum(&text, counters);
+                // The file changes for every counter in it.
+                Ok(if now > std::mem::replace(before, now) { Told::Happened } else { Told::Nothing })
             }
         }
     }
 }
 
-/// The counter of kills; `None` where the cgroup is gone.
-fn killed(counters: BorrowedFd<'_>) -> Option<u64> {
-    let text = cgroupfs::read(counters, 4096).ok()?;
-    value(&text, "oom_kill")?.parse().ok()
+/// What these counters have come to. One that the kernel does not have counts nothing.
+fn sum(events: &str, counters: &[&str]) -> u64 {
+    counters.iter().filter_map(|counter| value(events, counter)?.parse::<u64>().ok()).sum()
 }
 
 impl Cgroup {
@@ -105,28 +117,27 @@ impl Cgroup {
         if let Some(directory) = self.legacy("memory") {
             return watch_v1(directory, "memory.oom_control", "").doing("watch the cgroup for want of memory");
         }
-        let directory = self.directories.iter().find(|directory| directory.is_v2());
-        match directory.map(watch_v2) {
-            Some(Ok(Some(watch))) => Ok(watch),
-            Some(Err(error)) => Err(error).doing("watch the cgroup for want of memory"),
-            _ => {
-                Err(Error::new(Kind::Unsupported, "want of memory cannot be told: the cgroup has no memory controller"))
-            }
-        }
+        self.watch_events(KILLS).doing("watch the cgroup for want of memory")
     }
 
     /// Watches for memory getting scarce.
     ///
     /// # Errors
-    /// cgroup v2, which has no such levels: a reader of `memory.pressure` can wait for a share of time there.
+    /// A cgroup without the memory controller.
     pub fn watch_memory_pressure(&self, level: PressureLevel) -> Result<Watch> {
+        let doing = "watch the cgroup's memory pressure";
         match self.legacy("memory") {
-            Some(directory) => {
-                watch_v1(directory, "memory.pressure_level", level.name()).doing("watch the cgroup's memory pressure")
-            }
+            Some(directory) => watch_v1(directory, "memory.pressure_level", level.name()).doing(doing),
+            None => self.watch_events(level.counters()).doing(doing),
+        }
+    }
+
+    fn watch_events(&self, counters: &'static [&'static str]) -> Result<Watch> {
+        let directory = self.directories.iter().find(|directory| directory.is_v2());
+        match directory.map(|directory| watch_v2(directory, counters)).transpose()?.flatten() {
+            Some(watch) => Ok(watch),
             None => {
-                let why = "levels of memory pressure are told by cgroup v1 only (v2: a trigger in memory.pressure)";
-                Err(Error::new(Kind::Unsupported, why))
+                Err(Error::new(Kind::Unsupported, "want of memory cannot be told: the cgroup has no memory controller"))
             }
         }
     }
@@ -143,10 +154,30 @@ fn watch_v1(directory: &Directory, file: &'static str, arguments: &str) -> Resul
 }
 
 /// `None` where the memory controller is off.
-fn watch_v2(directory: &Directory) -> Result<Option<Watch>> {
-    let Ok(counters) = cgroupfs::openat_read(directory.handle()?, "memory.events") else { return Ok(None) };
+fn watch_v2(directory: &Directory, counters: &'static [&'static str]) -> Result<Option<Watch>> {
+    let Ok(file) = cgroupfs::openat_read(directory.handle()?, "memory.events") else { return Ok(None) };
     let events = event::inotify_init()?;
     event::inotify_watch_changes(events.as_fd(), &directory.path.join("memory.events"))?;
-    let kills = killed(counters.as_fd()).unwrap_or(0);
-    Ok(Some(Watch { events, source: Source::V2 { counters, kills } }))
+    let before = sum(&cgroupfs::read(file.as_fd(), 4096)?, counters);
+    Ok(Some(Watch { events, source: Source::V2 { events: file, counters, before } }))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn counters_of_version_two() {
+        let text = "low 1\nhigh 20\nmax 300\noom 4000\noom_kill 50000\noom_group_kill 600000\n";
+        for (counters, expected) in [
+            (PressureLevel::Low.counters(), 320),
+            (PressureLevel::Medium.counters(), 300),
+            (PressureLevel::Critical.counters(), 4000),
+            (KILLS, 50000),
+        ] {
+            assert_eq!(sum(text, counters), expected, "{counters:?}");
+            assert_eq!(sum("", counters), 0);
+        }
+    }
 }

@@ -96,7 +96,7 @@ pub(super) fn document() -> anyhow::Result<String> {
 }
 
 fn features() -> Features {
-    let (on, off) = (|| Enabled { enabled: true }, || Enabled { enabled: false });
+    let on = || Enabled { enabled: true };
     Features {
         oci_version_min: known::OCI_VERSION_MIN,
         oci_version_max: known::OCI_VERSION_MAX,

@@ -138,6 +138,11 @@ fn told_of_want_of_memory(error: Error, cgroup: Option<&Cgroup>) -> Error {
     if killed == 0 {
         return error;
     }
+    oom_killed(error)
+}
+
+/// runc's sentence, around what else is known.
+pub(super) fn oom_killed(error: Error) -> Error {
     let told = Err::<(), Error>(error.clone()).doing("container init was OOM-killed (memory limit too low?)");
     told.err().unwrap_or(error)
 }

@@ -50,14 +50,15 @@ impl Container {
         let Some(init) = self.init()? else { return Err(wrong("cannot exec in a stopped container")) };
         let (foreground, console) = console(&plan.program, request.console_socket.as_deref())?;
         let receiver = request.pidfd_socket.as_deref().map(terminal::connect).transpose()?;
-        let cgroup = self.cgroup_of_exec(&request.cgroup)?;
+        let cgroup = self.cgroup_of_exec(&request.cgroup, init.pid())?;
         let root = if plan.mount_namespace { None } else { Some(open_directory(&self.record.rootfs)?) };
         let told = || self.told_state(&config, "running", self.record.init_process_pid);
         let agent = super::create::agent(&plan.program)?.map(|agent| (agent, told()));
         // A class that somebody has removed binds nobody any more.
         let class = self.class_of_rdt()?;
         let beside = request.cgroup.is_empty().then_some(init.pid());
-        let prepared = Prepared { init: init.pidfd(), cgroup: cgroup.as_ref(), beside, rdt: class.as_ref(), root, console, agent };
+        let prepared =
+            Prepared { init: init.pidfd(), cgroup: cgroup.as_ref(), beside, rdt: class.as_ref(), root, console, agent };
         let killed = kills(cgroup.as_ref());
         let mut pid_file = None;
         let launched = launch::exec::exec(&plan, prepared, &mut |child| {
@@ -79,7 +80,7 @@ impl Container {
 
 impl Container {
     /// The cgroup that a second process joins: the container's, or the one below it that was asked for.
-    fn cgroup_of_exec(&self, asked: &[String]) -> Result<Option<Cgroup>> {
+    fn cgroup_of_exec(&self, asked: &[String], init: i32) -> Result<Option<Cgroup>> {
         let Some(saved) = &self.record.cgroup else {
             return match asked.is_empty() {
                 true => Ok(None),
@@ -87,7 +88,7 @@ impl Container {
             };
         };
         if asked.is_empty() {
-            return Cgroup::open(saved).map(Some);
+            return Cgroup::open(&saved.beside(nix::unistd::Pid::from_raw(init))?).map(Some);
         }
         let inner = saved.inner(asked)?;
         // To a handle, a directory that is gone only means that the container has stopped.

@@ -337,7 +337,7 @@ impl Container {
 
     fn is_frozen(&self) -> Result<bool> {
         let Some(saved) = &self.record.cgroup else { return Ok(false) };
-        Cgroup::open(&saved.freezer())
+        Cgroup::open(&saved.part("freezer"))
             .and_then(|cgroup| cgroup.is_frozen())
             .doing("see whether the container is paused")
     }

@@ -105,7 +105,7 @@ impl Container {
     /// Tells when the container's memory gets scarce, and of its end.
     ///
     /// # Errors
-    /// `container not running`; cgroup v2 ([`crate::Kind::Unsupported`]), which has no such levels.
+    /// `container not running`; a cgroup without the memory controller ([`crate::Kind::Unsupported`]).
     pub fn notify_memory_pressure(&self, level: PressureLevel) -> Result<Notices> {
         Ok(Notices { watch: Some(self.own_cgroup("watched")?.watch_memory_pressure(level)?), ..self.notify_end()? })
     }

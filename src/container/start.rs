@@ -2,12 +2,16 @@
 
 use super::create::{hook_output, open_directory};
 use super::{Container, PATIENCE, Status, wrong};
-use crate::error::Result;
+use crate::cgroup::Cgroup;
+use crate::error::{Error, Kind, Result};
 use crate::hooks::{self, HookKind};
 use crate::launch::gate;
 use crate::notify::{self, Relay};
 use crate::sys::Errno;
 use crate::sys::file::OFlags;
+
+/// Milliseconds that a process may take to die once it was chosen for want of memory.
+const DYING: u32 = 100;
 
 impl Container {
     /// Lets init run the program, and runs the `poststart` hooks.
@@ -20,7 +24,9 @@ impl Container {
         self.refresh()?;
         match self.status()? {
             Status::Created => {}
-            Status::Stopped => return Err(wrong("cannot start a container that has stopped")),
+            Status::Stopped => {
+                return Err(self.told_of_want_of_memory(wrong("cannot start a container that has stopped")));
+            }
             Status::Running => return Err(wrong("cannot start an already running container")),
             Status::Paused => return Err(wrong("cannot start a container in the paused state")),
         }
@@ -54,10 +60,28 @@ impl Container {
 
     fn open_gate(&self) -> Result<()> {
         let writer = match self.dir.open_fifo(OFlags::WRONLY | OFlags::NONBLOCK) {
-            Err(error) if error.errno() == Some(Errno::ENXIO) => return Err(gate::dead()),
+            Err(error) if error.errno() == Some(Errno::ENXIO) => {
+                return Err(self.told_of_want_of_memory(gate::dead()));
+            }
             opened => opened?,
         };
         gate::open(writer, || self.dir.open_fifo(OFlags::RDONLY | OFlags::NONBLOCK))
+            .map_err(|error| self.told_of_want_of_memory(error))?;
+        // An init that is killed in the middle of its execve falls silent just as one that has made it.
+        let died =
+            self.oom_kills() > 0 && self.init()?.is_none_or(|init| init.wait_for_end(Some(DYING)).unwrap_or(false));
+        if died { Err(self.told_of_want_of_memory(gate::dead())) } else { Ok(()) }
+    }
+
+    fn oom_kills(&self) -> u64 {
+        let cgroup = self.record.cgroup.as_ref().and_then(|saved| Cgroup::open(&saved.part("memory")).ok());
+        cgroup.and_then(|cgroup| cgroup.oom_kill_count().ok()).unwrap_or(0)
+    }
+
+    /// An init that has died for want of memory says nothing itself.
+    fn told_of_want_of_memory(&self, error: Error) -> Error {
+        let its_silence = error.kind() == gate::dead().kind() || error.kind() == Kind::WrongState;
+        if its_silence && self.oom_kills() > 0 { super::create::oom_killed(error) } else { error }
     }
 
     fn run_poststart_hooks(&self) -> Result<()> {

@@ -53,6 +53,7 @@ impl Container {
                 delegate_to: None,
                 annotations: &BTreeMap::new(),
                 systemd: None,
+                delegated: None,
             };
             cgroup::plan_update(&request, devices, &layout)
         };

@@ -19,7 +19,8 @@
 //!                                                                 makes the rest, cgroup namespace, session, keyring
 //!    5 Lend          mount sources and network devices      <->   kept as detached mounts
 //!    6 BuildRoot                                                  loopback; mounts, devices, links: not yet /
-//!    7 Limit         cgroup limits, device rules              ->  waits
+//!    7 Limit         cgroup limits, device rules; moves it
+//!                    into a delegated cgroup                  ->  waits
 //!    8 RuntimeHooks  prestart, createRuntime                <->   waits
 //!    9 ContainerHooks                                             createContainer
 //!   10 EnterRoot                                                  pivot_root
@@ -41,6 +42,9 @@
 //!   moves itself is spared that ([`crate::cgroup::Entrance`]). So the first deed of the child is to walk in.
 //! - systemd makes a scope around a process, so that there is no cgroup to be born in: the child waits in Place, in the
 //!   runtime's own, has done nothing yet, and gets the doors of v1 over the link.
+//! - The device program of v2 comes with the limits, while init builds its root. Until then only our own code runs in
+//!   the cgroup, and what that does (mknod, and opening the default devices) every program of ours allows; the lines of
+//!   v1 begin by denying all, and so are written before anybody enters. `exec` is born under what stands.
 //! - oom_score_adj is set before MapIds (it needs the host's right); cgroup limits after the last clone (`pids.max` 1
 //!   must not stop the usher); rlimits last of all (a low NOFILE must not stop BuildRoot).
 //! - The filter binds init itself from where it is loaded: without no_new_privs before the capabilities go, for the

@@ -89,6 +89,7 @@ pub fn create(plan: &Plan, mut prepared: Prepared<'_>, observe: &mut Observer<'_
     if let (Some(cgroup), Some(limits)) = (cgroup, &plan.cgroup) {
         passed.extend(cgroup.warnings().iter().map(ToString::to_string));
         passed.extend(cgroup.apply(limits)?.iter().map(ToString::to_string));
+        cgroup.settle(limits, nix::unistd::Pid::from_raw(init.pid))?;
     }
     link.go(Step::Limit)?;
     let init = ushered.unwrap_or(born.child);

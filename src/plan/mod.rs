@@ -82,7 +82,7 @@ pub struct ProgramPlan {
 /// Which steps apply that do not always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Script {
-    /// The parent lends mounts or moves network devices.
+    /// The parent lends mounts, moves network devices, or moves init once that has its cgroup namespace.
     pub lend: bool,
     /// There are hooks to run in the runtime's namespaces.
     pub runtime_hooks: bool,
@@ -167,6 +167,13 @@ pub fn plan(mut config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Resul
     check_ids(&config, &process)?;
 
     let cgroup = if wishes.driver == cgroup::Driver::Disabled {
+        // A cgroup below one that the container does not have is no less than a limit.
+        if config.annotations.get(DELEGATE).is_some_and(|path| !path.is_empty()) {
+            return Err(Error::invalid(
+                format!("annotations[{DELEGATE:?}]"),
+                "--cgroup-manager disabled asks for no cgroup",
+            ));
+        }
         refuse_limits_without_cgroup(&config)?;
         None
     } else {
@@ -181,6 +188,7 @@ pub fn plan(mut config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Resul
                 delegate_to: delegate_to(&config, &process, facts.host),
                 annotations: &config.annotations,
                 systemd: facts.systemd,
+                delegated: delegated(&config, &process, facts.host).as_ref(),
             },
             facts.layout,
         )?)
@@ -188,8 +196,9 @@ pub fn plan(mut config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Resul
     let rdt = config.intel_rdt.as_ref().map(|asked| rdt::plan(asked, wishes.id)).transpose()?;
     warnings.extend(drop_label_without_selinux(&mut config, facts.host));
     let rootfs = rootfs_plan(&config, facts, wishes, cgroup.as_ref());
+    let delegates = cgroup.as_ref().is_some_and(cgroup::Plan::delegates);
     let script = Script {
-        lend: rootfs::lends(&rootfs) || !config.net_devices.is_empty(),
+        lend: rootfs::lends(&rootfs) || !config.net_devices.is_empty() || delegates,
         runtime_hooks: !(config.hooks.prestart.is_empty() && config.hooks.create_runtime.is_empty()),
     };
     let denied = match &namespaces.ids {
@@ -247,6 +256,20 @@ fn delegate_to(config: &Config, process: &Process, host: &Host) -> Option<u32> {
     if !(writable && config.namespaces.is_new(NamespaceKind::Cgroup)) {
         return None;
     }
+    owner_on_host(config, process, host)
+}
+
+/// crun's annotation for a cgroup below the container's.
+const DELEGATE: &str = "run.oci.delegate-cgroup";
+
+/// The cgroup below the container's in which the program begins; its user's, as who asks for one means to divide it.
+fn delegated(config: &Config, process: &Process, host: &Host) -> Option<cgroup::Delegated> {
+    let path = config.annotations.get(DELEGATE).filter(|path| !path.is_empty())?;
+    Some(cgroup::Delegated { path: path.clone(), owner: owner_on_host(config, process, host) })
+}
+
+/// The program's user, as the host counts; `None` where nothing need or can be given away.
+fn owner_on_host(config: &Config, process: &Process, host: &Host) -> Option<u32> {
     let uid = process.user.uid;
     let owner = match config.namespaces.get(NamespaceKind::User) {
         None => Some(uid),
@@ -459,11 +482,6 @@ pub struct ExecPlan {
 /// # Errors
 /// As [`plan`].
 pub fn plan_exec(config: &Config, process: Process, host: &Host, wishes: &Wishes<'_>) -> Result<ExecPlan> {
-    let mut asked = config.clone();
-    asked.process = Some(process);
-    let Some(process) = asked.process.take() else {
-        return Err(Error::invalid("process", "there is no program to run"));
-    };
     check_ids(config, &process)?;
     let kinds: Vec<_> = config.namespaces.0.iter().map(|namespace| namespace.kind).collect();
     let join = kinds.iter().fold(0, |flags, kind| flags | namespaces::flag(*kind));

@@ -387,6 +387,44 @@ fn a_container_whose_limit_is_too_low_says_so() {
     assert!(told > 0, "64 KiB are not enough for anybody");
 }
 
+/// Between `create` and the program there is an execve, and it needs memory too.
+#[test]
+fn an_init_that_is_killed_at_its_start_says_why() {
+    require!(is_root(), "root of the host");
+    require!(is_orlop(), "a start that tells of a want of memory");
+    let Some(memory) = cgroup::v1("memory").filter(|at| at.join("memory.memsw.limit_in_bytes").exists()) else {
+        require!(false, "cgroup v1 swap accounting");
+        return;
+    };
+    let words = "container init was OOM-killed (memory limit too low?)";
+    let (mut told, mut tries) = (0, 0);
+    while told < 3 && tries < 50 {
+        tries += 1;
+        let mut bundle = Bundle::new();
+        bundle.edit(|spec| spec["linux"]["resources"]["memory"] = json!({"limit": 67_108_864, "swap": 67_108_864}));
+        bundle.args(&["sleep", "1000"]).create().ok();
+        // No page more than init has.
+        let own = memory.join(bundle.id());
+        let _ = std::fs::write(own.join("memory.force_empty"), "0");
+        let limit = |bytes: u64| {
+            let file = |name| std::fs::write(own.join(name), bytes.to_string());
+            file("memory.limit_in_bytes").and_then(|()| file("memory.memsw.limit_in_bytes"))
+        };
+        let lowest = (0..4096).find(|pages| limit(pages * 4096).is_ok());
+        assert!(lowest.is_some(), "16 MiB are enough for an init that waits");
+        // What init gives back comes now and then just in time.
+        let outcome = bundle.start();
+        if !outcome.status.success() {
+            assert!(outcome.stderr.contains(words), "{outcome}");
+            bundle.wait_for_status("stopped");
+            bundle.start().fails_with(words);
+            told += 1;
+        }
+        bundle.delete_force().ok();
+    }
+    assert!(told > 0, "an execve needs memory");
+}
+
 /// A container in the v2 view that may divide its own cgroup.
 fn divisible() -> Bundle {
     let mut bundle = Bundle::new();

@@ -117,3 +117,40 @@ fn a_stopped_container_has_no_events() {
     bundle.call(&["events", "--stats", bundle.id()]).fails_with(&words);
     bundle.delete().ok();
 }
+
+/// The library, in this process with its threads: being told forks nothing.
+#[test]
+fn the_library_tells_of_pressure_and_want() {
+    use orlop::cgroup::watch::PressureLevel;
+    use orlop::container::{Container, Notice};
+
+    require!(is_root(), "root of the host");
+    require!(is_orlop(), "the library");
+    let v2 = cgroup::v2().map(|at| std::fs::read_to_string(at.join("cgroup.controllers")).unwrap());
+    let counts = cgroup::v1("memory").is_some() || v2.is_some_and(|controllers| controllers.contains("memory"));
+    require!(counts, "a memory controller");
+    let mut bundle = Bundle::new();
+    bundle.edit(|spec| spec["linux"]["resources"]["memory"] = json!({"limit": 20_000_000, "swap": 20_000_000}));
+    bundle.up();
+    let container = Container::load(&bundle.state_root(), bundle.id()).unwrap();
+    let levels = [PressureLevel::Low, PressureLevel::Medium, PressureLevel::Critical];
+    let mut pressure = levels.map(|level| container.notify_memory_pressure(level).unwrap());
+    let mut want = container.notify_oom().unwrap();
+    let at_once = Some(std::time::Duration::ZERO);
+    for quiet in pressure.iter_mut().chain([&mut want]) {
+        assert_eq!(quiet.wait(at_once).unwrap(), Notice::TimeIsUp);
+    }
+    bundle.exec("head -c 100000000 /dev/zero | tail -c 99999999 | wc -c");
+    let soon = Some(std::time::Duration::from_secs(20));
+    for told in pressure.iter_mut().chain([&mut want]) {
+        assert_eq!(told.wait(soon).unwrap(), Notice::Happened);
+        assert_eq!(told.fds().len(), 2);
+    }
+    bundle.kill("KILL").ok();
+    bundle.wait_for_status("stopped");
+    for mut told in pressure.into_iter().chain([want]) {
+        while told.wait(soon).unwrap() == Notice::Happened {}
+        assert_eq!(told.wait(soon).unwrap(), Notice::Ended);
+    }
+    bundle.delete().ok();
+}

@@ -9,6 +9,7 @@ mod support;
 
 mod cgroups;
 mod containerd;
+mod delegated;
 mod descriptors;
 mod devices;
 mod engines;
@@ -26,6 +27,7 @@ mod notify;
 mod older_kernels;
 mod ordinary_user;
 mod process;
+mod resources;
 mod rootless;
 mod seccomp;
 mod update;

@@ -209,7 +209,7 @@ fn schemata_need_a_class() {
     let words = "linux.intelRdt: the container has no class of Intel RDT";
     update(&bundle, &["--l3-cache-schema", "L3:0=f", "--pids-limit=7"]).fails_with(words);
     expect(&bundle, &[("pids", "pids.max", "20")]);
-    update(&bundle, &["--mem-bw-schema", "L3:0=f"]).fails_with("is not one line that starts with \"MB:\"");
+    update(&bundle, &["--mem-bw-schema", "L3:0=f"]).fails_with("is not one line that starts with");
     bundle.finish_off();
 }
 
