@@ -7,6 +7,7 @@ use std::time::Duration;
 use specconv::TerminalSize;
 
 use crate::compat::openat2::{Mounts, open_beneath};
+use crate::compat::pty_peer;
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::descriptor::{Progress, Watch, poll, read, set_nonblocking, write, write_all};
 use crate::sys::file::{Mode, OFlags, fstatfs};
@@ -55,7 +56,7 @@ fn open_pair_in(root: BorrowedFd<'_>) -> Result<Pair> {
     let flags = OFlags::RDWR | OFlags::NOCTTY;
     let master = open_beneath(directory.as_fd(), Path::new("ptmx"), flags, Mode::empty(), Mounts::Stay)?;
     pty::unlockpt(master.as_fd())?;
-    let peer = pty::open_peer(master.as_fd())?;
+    let peer = pty_peer::open(directory.as_fd(), master.as_fd())?;
     let name = pty::ptsname(master.as_fd())?;
     Ok(Pair { master, peer, name })
 }

@@ -21,6 +21,7 @@ pub mod mount_setattr;
 pub mod openat2;
 pub mod own_fd;
 pub mod procfs;
+pub mod pty_peer;
 
 const UNTRIED: u8 = 0;
 const OPEN: u8 = 1;
