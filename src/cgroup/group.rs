@@ -446,8 +446,12 @@ fn remove_below(parent: BorrowedFd<'_>, name: &str, deadline: Instant) -> sys::R
             Err(refused) if refused.errno == Errno::ENOENT => return Ok(()),
             Err(refused) => refused,
         };
-        if !matches!(refused.errno, Errno::EBUSY | Errno::ENOTEMPTY) {
-            return Err(refused);
+        let is_gone = || cgroupfs::openat_directory(parent, name).is_err_and(|answer| answer.errno == Errno::ENOENT);
+        match refused.errno {
+            Errno::EBUSY | Errno::ENOTEMPTY => {}
+            // A tree that cannot be written says so before it looks whether there is anything.
+            Errno::EROFS if is_gone() => return Ok(()),
+            _ => return Err(refused),
         }
         let directory = cgroupfs::openat_directory(parent, name)?;
         let below = cgroupfs::subdirectories(directory.as_fd())?;
