@@ -16,13 +16,16 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::fmt::Write as _;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use specconv::Capabilities;
 
+use crate::compat::openat2::{self, Mounts};
+use crate::compat::procfs;
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::credential::{self, CapSets};
-use crate::sys::file::{self, FileType, Mode};
+use crate::sys::file::{self, FileType, Mode, OFlags};
 use crate::sys::{Errno, Refused, exec};
 
 pub mod label;
@@ -168,7 +171,7 @@ pub fn become_user(plan: &Plan) -> Result<Vec<String>> {
     if keep {
         credential::set_keepcaps(true).doing("keep capabilities across the change of user")?;
     }
-    set_groups(&plan.groups)?;
+    set_groups(&plan.groups, plan.gid)?;
     credential::setresgid(plan.gid).map_err(id_refused).at(|| "process.user.gid".to_owned())?;
     credential::setresuid(plan.uid).map_err(id_refused).at(|| "process.user.uid".to_owned())?;
     if keep {
@@ -216,13 +219,26 @@ fn limit_bounding(wanted: u64, warnings: &mut Vec<String>) -> Result<u64> {
     Ok(bounding)
 }
 
-fn set_groups(groups: &Groups) -> Result<()> {
-    match groups {
-        Groups::Set(gids) => {
-            credential::setgroups(gids).map_err(id_refused).at(|| "process.user.additionalGids".to_owned())
+fn set_groups(groups: &Groups, gid: u32) -> Result<()> {
+    let Groups::Set(gids) = groups else { return Ok(()) };
+    match credential::setgroups(gids) {
+        // What a user namespace forbids that we have joined can be seen only from inside.
+        Err(refused) if refused.errno == Errno::EPERM && setgroups_denied()? => {
+            Groups::decide(gid, gids, Kept::No, Setgroups::Denied).map(drop)
         }
-        Groups::Keep | Groups::Denied => Ok(()),
+        other => other.map_err(id_refused).at(|| "process.user.additionalGids".to_owned()),
     }
+}
+
+/// What the file `setgroups` of our user namespace says (user_namespaces(7)).
+fn setgroups_denied() -> Result<bool> {
+    let read = || -> Result<Vec<u8>> {
+        let proc = procfs::open_of_processes()?;
+        let path = file::readlinkat(proc.as_fd(), Path::new("self"))?.join("setgroups");
+        let file = openat2::open_beneath(proc.as_fd(), &path, OFlags::RDONLY, Mode::empty(), Mounts::Stay)?;
+        Ok(file::read_all(file, 16)?)
+    };
+    Ok(read().doing("ask whether the user namespace forbids setgroups")?.starts_with(b"deny"))
 }
 
 /// EINVAL of the calls that set ids has one meaning: the user namespace does not map the id.

@@ -15,8 +15,11 @@ use std::path::{Path, PathBuf};
 
 use specconv::{Config, IdMap, NamespaceKind, TimeOffset};
 
+use crate::compat::openat2::{self, Mounts};
+use crate::compat::procfs;
 use crate::error::{Context, Error, Result};
-use crate::sys::{self, Errno, file::fstat, namespace, process::Pid, refused};
+use crate::sys::file::{self, Mode, OFlags, fstat};
+use crate::sys::{self, Errno, namespace, process::Pid, refused};
 
 /// Everything decided about the container's namespaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +72,8 @@ pub struct Usher {
     pub new_time: bool,
     /// Offsets of that.
     pub time_offsets: Vec<TimeOffset>,
+    /// The maps of ids that a joined user namespace must have, where the config names any.
+    pub maps: Option<(Vec<IdMap>, Vec<IdMap>)>,
 }
 
 /// Ids of a new user namespace, and how they are written.
@@ -182,11 +187,19 @@ pub fn plan(config: &Config, mapping: Option<Mapping>) -> Plan {
     if new_user && !ushered {
         bear |= flag(NamespaceKind::User);
     }
+    let maps = (config.uid_mappings.clone(), config.gid_mappings.clone());
+    let says_maps = !(maps.0.is_empty() && maps.1.is_empty());
+    let usher = Usher {
+        new_user,
+        new_time,
+        time_offsets: config.time_offsets.clone(),
+        maps: (joins(NamespaceKind::User) && says_maps).then_some(maps),
+    };
     Plan {
         join,
         bear,
         unshare,
-        usher: ushered.then(|| Usher { new_user, new_time, time_offsets: config.time_offsets.clone() }),
+        usher: ushered.then_some(usher),
         new_cgroup: namespaces.is_new(NamespaceKind::Cgroup),
         ids: mapping.filter(|_| new_user).map(|how| Ids {
             uids: config.uid_mappings.clone(),
@@ -272,7 +285,42 @@ pub fn join(mut opened: Vec<Opened>, enter_user: impl FnOnce(Option<BorrowedFd<'
     Ok(())
 }
 
+/// Checks that the user namespace that was just joined has these maps: a container whose ids are others than its config
+/// says would give files to the wrong people (runc's rule).
+///
+/// # Errors
+/// Names the map.
+pub fn check_maps(uids: &[IdMap], gids: &[IdMap]) -> Result<()> {
+    let proc = procfs::open_of_processes()?;
+    let own = file::readlinkat(proc.as_fd(), Path::new("self"))?;
+    for (field, name, wanted) in [("linux.uidMappings", "uid_map", uids), ("linux.gidMappings", "gid_map", gids)] {
+        let map = openat2::open_beneath(proc.as_fd(), &own.join(name), OFlags::RDONLY, Mode::empty(), Mounts::Stay)?;
+        let text = file::read_all(map, 1 << 16)?;
+        let found = String::from_utf8_lossy(&text);
+        if !same_map(&found, wanted) {
+            let found = found.split_whitespace().collect::<Vec<_>>().join(" ");
+            let why = format!("the user namespace that is joined has another map: {found}");
+            return Err(Error::new(crate::Kind::Invalid, why)).at(|| field.to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// Whether a map as the kernel shows it, and lines of a config, are the same in whatever order.
+fn same_map(shown: &str, wanted: &[IdMap]) -> bool {
+    let numbers: Vec<u32> = shown.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let (shown, rest) = numbers.as_chunks::<3>();
+    let mut shown = shown.to_vec();
+    let mut wanted: Vec<_> = wanted.iter().map(|map| [map.container, map.host, map.size]).collect();
+    shown.sort_unstable();
+    wanted.sort_unstable();
+    rest.is_empty() && shown == wanted
+}
+
 /// Becomes the root of the user namespace, where it has one: what is made next must belong to somebody.
+///
+/// # Errors
+/// Also where the kernel has put us into the namespace without any right in it.
 pub fn become_root() -> Result<()> {
     for (what, set) in
         [("gid", sys::credential::setresgid as fn(u32) -> sys::Result<()>), ("uid", sys::credential::setresuid)]
@@ -282,6 +330,13 @@ pub fn become_root() -> Result<()> {
             Err(refused) if refused.errno == Errno::EINVAL => {}
             done => done.doing_with(|| format!("become {what} 0 of the user namespace"))?,
         }
+    }
+    if sys::credential::capget()?.effective == 0 {
+        return Err(Error::new(
+            crate::Kind::Unsupported,
+            "the kernel grants no capability in the user namespace; Ubuntu's does so to programs that no AppArmor \
+             profile allows it (kernel.apparmor_restrict_unprivileged_userns)",
+        ));
     }
     Ok(())
 }
@@ -366,4 +421,19 @@ pub fn find_helpers(path: &str) -> Option<Mapping> {
 pub fn open_of(pid: Pid, kind: NamespaceKind) -> Result<OwnedFd> {
     let path = format!("/proc/{pid}/ns/{}", proc_name(kind));
     File::open(&path).map(OwnedFd::from).map_err(refused!("open", "{path:?}")).doing("open init's namespace")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_are_the_same_in_any_order() {
+        let map = |container, host, size| IdMap { container, host, size };
+        let wanted = [map(1, 200_000, 100), map(0, 1000, 1)];
+        assert!(same_map("         0       1000          1\n         1     200000        100\n", &wanted));
+        for other in ["", "0 1000 1", "0 1000 1 1 200000 101", "0 1000 1 1 200000", "0 1000 1 1 200000 100 2 2 2"] {
+            assert!(!same_map(other, &wanted), "{other}");
+        }
+    }
 }

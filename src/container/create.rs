@@ -99,6 +99,7 @@ pub fn create(request: &Request) -> Result<Created> {
     if let Some(cgroup) = &cgroup {
         making.note_cgroup(cgroup)?;
         if !cgroup.warnings().is_empty() {
+            refuse_what_cannot_be_ended(&plan, cgroup)?;
             plan.see_only(&cgroup.saved().paths);
         }
     }
@@ -130,6 +131,16 @@ pub(super) fn look_at_modules(host: &mut Host, process: Option<&specconv::Proces
     if mount_label || process.is_some_and(|process| process.selinux_label.is_some()) {
         host.look_at_selinux();
     }
+}
+
+/// Without a cgroup nobody can tell the container's processes from the host's, once init has ended. (Who asks for no
+/// cgroup with `--cgroup-manager disabled` has been told.)
+fn refuse_what_cannot_be_ended(plan: &Plan, cgroup: &Cgroup) -> Result<()> {
+    if !cgroup.saved().paths.is_empty() || plan.namespaces.kinds.contains(&specconv::NamespaceKind::Pid) {
+        return Ok(());
+    }
+    let why = "the container would have neither a cgroup nor a pid namespace, and its processes could not be ended";
+    Err(Error::invalid("linux.namespaces", why))
 }
 
 /// A limit too low for init itself ends it in the middle of a step; runc's sentence then says why.

@@ -8,9 +8,9 @@ use crate::cgroup::{Cgroup, Entrance};
 use crate::compat;
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::Plan;
-use crate::sys::namespace;
 use crate::sys::process::{self, Birth, Child, Pid, Side};
 use crate::sys::sched::SELF;
+use crate::sys::{Errno, namespace};
 use crate::{limits, namespaces};
 
 /// A child, and whether it was born in its cgroup.
@@ -28,7 +28,15 @@ pub(super) fn bear(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<
     if threads > 1 {
         return Err(Error::new(Kind::Other, format!("cannot fork a process with {threads} threads")));
     }
-    let (side, placed) = compat::clone3::bear(Birth { flags, cgroup }).doing("make the container's first process")?;
+    let user = flags & namespaces::flag(specconv::NamespaceKind::User) != 0;
+    let born = match compat::clone3::bear(Birth { flags, cgroup }) {
+        Err(refused) if user && matches!(refused.errno, Errno::EPERM | Errno::EACCES | Errno::ENOSPC) => Err(refused)
+            .doing(
+                "user namespaces may be forbidden here (user.max_user_namespaces, kernel.unprivileged_userns_clone)",
+            ),
+        born => born.map_err(Error::from),
+    };
+    let (side, placed) = born.doing("make the container's first process")?;
     Ok(match side {
         Side::Child => None,
         Side::Parent(child) => Some(Born { child, placed }),
@@ -79,7 +87,11 @@ fn enter(plan: &Plan, prepared: &mut Prepared<'_>, link: &Link) -> Result<()> {
     namespaces::join(std::mem::take(&mut prepared.namespaces), |user| {
         if let Some(user) = user {
             namespace::setns(user, namespaces::flag(specconv::NamespaceKind::User)).doing("join the user namespace")?;
-            return namespaces::become_root();
+            namespaces::become_root()?;
+            return match &usher.maps {
+                Some((uids, gids)) => namespaces::check_maps(uids, gids),
+                None => Ok(()),
+            };
         }
         if usher.new_user {
             namespace::unshare(namespaces::flag(specconv::NamespaceKind::User)).doing("make the user namespace")?;

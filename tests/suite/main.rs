@@ -31,4 +31,5 @@ mod resources;
 mod rootless;
 mod seccomp;
 mod update;
+mod user_namespaces;
 mod words;
