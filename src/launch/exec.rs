@@ -99,7 +99,7 @@ pub fn exec(plan: &ExecPlan, prepared: Prepared<'_>, ready: &mut dyn FnMut(&Chil
 
     //  4 Enter
     let child = if plan.needs_usher() {
-        let child = spawn::from_usher(&link)?;
+        let child = spawn::from_usher(&link, &first)?;
         parent::end_on_failure(&mut undo, &child)?;
         process::waitid(first.pidfd.as_fd()).doing("wait for the usher's end")?;
         child

@@ -70,7 +70,7 @@ pub fn create(plan: &Plan, mut prepared: Prepared<'_>, observe: &mut Observer<'_
     let ushered = match usher {
         None => None,
         Some(_) => {
-            let init = spawn::from_usher(&link)?;
+            let init = spawn::from_usher(&link, first)?;
             end_on_failure(&mut undo, &init)?;
             process::waitid(first.pidfd.as_fd()).doing("wait for the usher's end")?;
             Some(init)

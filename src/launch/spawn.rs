@@ -125,11 +125,58 @@ pub(super) fn bear_sibling(flags: u64, link: &Link) -> Result<Option<Child>> {
 }
 
 /// Init's id and handle, as the usher sent them; init may go on.
-pub(super) fn from_usher(link: &Link) -> Result<Child> {
+///
+/// Init holds an end of the same link and lives beside others already: one with CAP_SYS_PTRACE can take that end from it
+/// (pidfd_getfd(2)) and be faster than the usher. Whom we give limits, name in the pid file and kill must be our own
+/// child: what its neighbours are, they can only say.
+pub(super) fn from_usher(link: &Link, usher: &Child) -> Result<Child> {
     let mut parcel = link.wait_for_done(Step::Enter)?;
     let pid = <[u8; size_of::<Pid>()]>::try_from(parcel.bytes.as_slice()).map(Pid::from_ne_bytes);
-    match (pid, parcel.fds.pop()) {
-        (Ok(pid), Some(pidfd)) => link.go(Step::Enter).map(|()| Child { pid, pidfd }),
-        _ => Err(Error::new(Kind::Other, "the usher did not tell who init is")),
+    let (Ok(pid), Some(pidfd)) = (pid, parcel.fds.pop()) else {
+        return Err(Error::new(Kind::Other, "the usher did not tell who init is"));
+    };
+    let init = Child { pid, pidfd };
+    if pid == usher.pid || !process::is_child(&init) {
+        return Err(Error::new(Kind::Other, "who was said to be init is no child of ours: somebody has forged it"));
+    }
+    link.go(Step::Enter).map(|()| init)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::os::fd::OwnedFd;
+
+    use super::super::rendezvous;
+    use super::*;
+
+    fn handle(pid: Pid) -> OwnedFd {
+        process::pidfd_open(pid).unwrap()
+    }
+
+    /// T13: whoever has stolen the link names the process that is to be killed with the container.
+    #[test]
+    fn t13_only_a_child_of_ours_is_believed_to_be_init() {
+        let [mut usher, mut init] = ["true", "true"].map(|name| std::process::Command::new(name).spawn().unwrap());
+        let [first, second] = [&usher, &init].map(|child| Pid::try_from(child.id()).unwrap());
+        let (own, parent) = (process::getpid(), std::os::unix::process::parent_id() as Pid);
+        let born = Child { pid: first, pidfd: handle(first) };
+        for (pid, pidfd, is_init) in [
+            (second, second, true),
+            (1, second, false),
+            (parent, second, false),
+            (second, own, false),
+            (own, own, false),
+            (first, second, false),
+            (0, second, false),
+            (-1, second, false),
+        ] {
+            let (link, theirs) = rendezvous::pair().unwrap();
+            theirs.done(Step::Enter, &pid.to_ne_bytes(), &[handle(pidfd).as_fd()]).unwrap();
+            assert_eq!(from_usher(&link, &born).is_ok(), is_init, "{pid} {pidfd}");
+        }
+        usher.wait().unwrap();
+        init.wait().unwrap();
     }
 }

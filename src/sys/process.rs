@@ -129,6 +129,16 @@ fn wait(child: BorrowedFd<'_>, options: rustix::process::WaitIdOptions) -> Resul
     }))
 }
 
+/// Whether both the number and the handle are of children of ours, ended or not, that were not reaped. waitid(2) with
+/// WNOWAIT.
+pub fn is_child(process: &Child) -> bool {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    // rustix takes no negative number for an id.
+    let Some(pid) = rustix::process::Pid::from_raw(process.pid.max(0)) else { return false };
+    waitid(WaitId::Pid(pid), options).is_ok() && waitid(WaitId::PidFd(process.pidfd.as_fd()), options).is_ok()
+}
+
 /// A handle on a process that is not our child. pidfd_open(2), Linux 5.3.
 pub fn pidfd_open(pid: Pid) -> Result<OwnedFd> {
     let Some(id) = rustix::process::Pid::from_raw(pid) else {
