@@ -95,7 +95,8 @@ impl Guest for Readiness {
 }
 
 pub(super) fn state(global: &Global, operands: &[String]) -> Done {
-    report::print(&report::state(&load(global, operands)?.state()?)?)?;
+    let container = Container::look_at(&Root::of(global)?.path, first(operands)?)?;
+    report::print(&report::state(&container.state()?)?)?;
     Ok(0)
 }
 

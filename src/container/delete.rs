@@ -48,6 +48,7 @@ pub fn delete(root: &Path, id: &str, how: Deletion) -> Result<Vec<String>> {
 
 fn delete_found(root: &Path, id: &str, how: Deletion) -> Result<Vec<String>> {
     let dir = StateDir::open(root, id)?;
+    dir.check_owner()?;
     let Some(record) = dir.read_record()? else { return delete_without_record(root, dir, how) };
     let mut container = Container { dir, record };
     let _lock = match how {

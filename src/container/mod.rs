@@ -234,11 +234,21 @@ struct Shown {
 }
 
 impl Container {
-    /// Finds a container.
+    /// Finds a container, to act on it.
+    ///
+    /// # Errors
+    /// As [`Container::look_at`]; [`Kind::Invalid`] for one whose directory others can change.
+    pub fn load(root: &Path, id: &str) -> Result<Self> {
+        let container = Self::look_at(root, id)?;
+        container.dir.check_owner()?;
+        Ok(container)
+    }
+
+    /// Finds a container that may be somebody else's, to tell its state and no more.
     ///
     /// # Errors
     /// `container does not exist` ([`Kind::NotFound`]), also for one whose creation has not come as far as a record.
-    pub fn load(root: &Path, id: &str) -> Result<Self> {
+    pub fn look_at(root: &Path, id: &str) -> Result<Self> {
         let dir = StateDir::open(root, id)?;
         let record = dir.read_record()?.ok_or_else(store::does_not_exist)?;
         Ok(Container { dir, record })
@@ -395,7 +405,7 @@ fn wrong(sentence: &'static str) -> Error {
 /// # Errors
 /// Where the root itself cannot be read; a root that is missing is `ENOENT`.
 pub fn list(root: &Path) -> Result<Vec<Listed>> {
-    Ok(store::ids(root)?.into_iter().map(|id| Listed { container: Container::load(root, &id), id }).collect())
+    Ok(store::ids(root)?.into_iter().map(|id| Listed { container: Container::look_at(root, &id), id }).collect())
 }
 
 /// One entry of [`list`].

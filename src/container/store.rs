@@ -13,6 +13,7 @@ use super::record::{LAYOUT, Record};
 use crate::sys::Errno;
 use crate::sys::file::{self, AtFlags, CWD, FileType, Mode, OFlags};
 use crate::sys::lock::{self, Flock};
+use crate::sys::process;
 use crate::{Error, Kind, Result, error::Context};
 
 /// Longest id, in bytes: it must be the name of a directory, and leave room in a cgroup's name.
@@ -87,9 +88,11 @@ impl StateDir {
             Err(refused) => return Err(refused).doing("make the state directory"),
         }
         let dir = open_directory(CWD, &path).doing("open the state directory")?;
+        let claimed = StateDir { dir, path, id: id.to_owned() };
+        claimed.check_owner()?;
         // The umask must not take the search permission that init, as the container's root, may need.
-        file::fchmod(dir.as_fd(), Mode::from_raw_mode(0o711)).doing("make the state directory")?;
-        Ok(StateDir { dir, path, id: id.to_owned() })
+        file::fchmod(claimed.dirfd(), Mode::from_raw_mode(0o711)).doing("make the state directory")?;
+        Ok(claimed)
     }
 
     /// Opens the directory of an id.
@@ -106,6 +109,20 @@ impl StateDir {
             }
             Err(refused) => Err(refused).doing("open the state directory"),
         }
+    }
+
+    /// Refuses a directory that somebody else can write to: what lies in it says whom we kill, what we unmount and which
+    /// hooks we run. Root of the host is trusted by everybody, and trusts itself alone.
+    pub fn check_owner(&self) -> Result<()> {
+        let about = file::fstat(self.dirfd())?;
+        let (_, user) = process::user_ids();
+        let why = match about.st_uid {
+            owner if owner != user && owner != 0 => format!("it belongs to user {owner}"),
+            _ if about.st_mode & 0o022 != 0 => format!("its mode is {:04o}", about.st_mode & 0o7777),
+            _ => return Ok(()),
+        };
+        let sentence = format!("the state directory {} can be changed by others: {why}", self.path.display());
+        Err(Error::new(Kind::Invalid, sentence))
     }
 
     /// The container's id.
@@ -444,6 +461,25 @@ mod tests {
         std::os::unix::fs::symlink(&canary, root.0.join("planted")).unwrap();
         assert_eq!(StateDir::open(&root.0, "planted").unwrap_err().kind(), Kind::NotFound);
         assert_eq!(ids(&root.0).unwrap(), ["canary"]);
+    }
+
+    #[test]
+    fn t40_a_directory_that_others_can_write_is_not_believed() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = Root::new("others");
+        StateDir::create(&root.0, "web").unwrap();
+        for mode in [0o731, 0o713, 0o1777] {
+            std::fs::set_permissions(root.0.join("web"), PermissionsExt::from_mode(mode)).unwrap();
+            let error = StateDir::open(&root.0, "web").unwrap().check_owner().unwrap_err().to_string();
+            assert!(error.contains("can be changed by others"), "{error}");
+        }
+        std::fs::set_permissions(root.0.join("web"), PermissionsExt::from_mode(0o711)).unwrap();
+        StateDir::open(&root.0, "web").unwrap().check_owner().unwrap();
+        if process::user_ids().1 == 0 {
+            std::os::unix::fs::chown(root.0.join("web"), Some(1234), Some(1234)).unwrap();
+            let error = StateDir::open(&root.0, "web").unwrap().check_owner().unwrap_err().to_string();
+            assert!(error.contains("belongs to user 1234"), "{error}");
+        }
     }
 
     #[test]
