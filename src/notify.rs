@@ -10,12 +10,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use specconv::{Attributes, Bind, Config, Mount, MountKind, MountTarget};
+use specconv::{Attributes, Bind, Config, Mount, MountKind, MountTarget, Propagation, PropagationKind};
 
 use crate::error::{Context, Result};
 use crate::sys::Errno;
 use crate::sys::descriptor::{Progress, Watch, pipe, poll, read, set_nonblocking};
-use crate::sys::file::{AtFlags, Mode, OFlags, fchmodat, mkdirat, openat, unlinkat};
+use crate::sys::file::{AtFlags, Mode, OFlags, fchmodat, mkdirat, openat, umask, unlinkat};
 use crate::sys::socket::{bind_unix_datagram, connect_unix_datagram, send_with_fds};
 
 /// The directory in the state folder, and where the container sees it.
@@ -46,7 +46,8 @@ pub fn show_in(config: &mut Config, state_folder: &Path) {
         }),
         attributes: Attributes { set: READ_ONLY, clear: 0 },
         recursive: Attributes::default(),
-        propagation: Vec::new(),
+        // With a shared root, what the container mounts there would appear in the state folder.
+        propagation: vec![Propagation { kind: PropagationKind::Private, recursive: false }],
         id_map: None,
         target: MountTarget::default(),
     });
@@ -91,9 +92,11 @@ impl Relay {
             Err(refused) if refused.errno != Errno::ENOENT => return Err(refused.into()),
             _ => {}
         }
-        let inside = bind_unix_datagram(directory, name)?;
-        // The program may be anybody.
-        fchmodat(directory, name, Mode::from_raw_mode(0o777))?;
+        // The program may be anybody. Not by chmod: a container with rights enough has another thing of that name by then.
+        let mask = umask(Mode::empty());
+        let inside = bind_unix_datagram(directory, name);
+        umask(mask);
+        let inside = inside?;
         set_nonblocking(&inside)?;
         Ok(Relay { inside, manager: connect_unix_datagram(Path::new(manager))? })
     }
