@@ -82,8 +82,22 @@ pub(super) fn spread(propagation: Propagation) -> Change<'static> {
 fn target_of(site: Site<'_>, mount: &Mount, guest: Guest, missing: impl Fn() -> Result<Missing>) -> Result<Target> {
     let links = if mount.target.nofollow { Links::KeepLast } else { Links::Follow };
     let target = target::resolve(site.root, &mount.destination, links, missing).doing("find the destination")?;
-    target::judge(&target.path, guest)?;
+    judge(&target, mount, guest)?;
     Ok(target)
+}
+
+/// As [`target::judge`]; and what is not meant to be `/dev` must not become it over a link of the image: devices and
+/// links would be made in a volume, and its `ptmx` removed (CVE-2026-41579 by way of a mount).
+fn judge(target: &Target, mount: &Mount, guest: Guest) -> Result<()> {
+    if target.path == Path::new("dev") && target::clean(&mount.destination) != target.path {
+        return Err(Error::new(Kind::Invalid, "a symbolic link of the image leads it onto /dev"));
+    }
+    target::judge(&target.path, guest)
+}
+
+/// Whether this is the root of a procfs: its number is always 1 (PROC_ROOT_INO).
+fn is_whole_procfs(fd: BorrowedFd<'_>) -> Result<bool> {
+    Ok(file::fstatfs(fd)?.magic == PROC_MAGIC && file::fstat(fd)?.st_ino == 1)
 }
 
 /// What is there already, for mounts that only change it.
@@ -124,10 +138,10 @@ fn bind_at(site: Site<'_>, mount: &Mount, bind: &Bind, lent: Option<OwnedFd>) ->
     let links = if mount.target.nofollow { Links::KeepLast } else { Links::Follow };
     let target = target::resolve(site.root, &mount.destination, links, missing).doing("find the destination")?;
     let guest = match tree.fd() {
-        Some(fd) if target.path == Path::new("proc") && file::fstatfs(fd)?.magic == PROC_MAGIC => Guest::Proc,
+        Some(fd) if target.path == Path::new("proc") && is_whole_procfs(fd)? => Guest::Proc,
         _ => Guest::Other,
     };
-    target::judge(&target.path, guest)?;
+    judge(&target, mount, guest)?;
     let source = kind()?;
     match site.attach(tree, &target) {
         // The kernel's words for a file on a directory, or the reverse, say nothing.

@@ -1,10 +1,13 @@
 //! The step into the root filesystem, and the propagation around it (pivot_root(2), mount_namespaces(7)).
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use specconv::{Propagation, PropagationKind};
 
+use super::below::unescape;
 use super::mount::spread;
 use super::{Entry, Plan};
 use crate::compat::mount_api::{self, Detached, Reach};
@@ -139,25 +142,19 @@ fn hide_kernel_views(rootfs: &Path, proc: &Procfs) -> Result<()> {
 fn kernel_views(rootfs: &Path) -> Result<Vec<PathBuf>> {
     let table = file::openat(CWD, Path::new("/proc/self/mountinfo"), OFlags::RDONLY, Mode::empty())?;
     let table = file::read_all(table, u64::MAX)?;
-    let text = String::from_utf8_lossy(&table);
-    let mut places: Vec<PathBuf> =
-        text.lines().filter_map(kernel_view).filter(|place| !place.starts_with(rootfs)).collect();
+    let views = table.split(|byte| *byte == b'\n').filter_map(kernel_view);
+    let mut places: Vec<PathBuf> = views.filter(|place| !place.starts_with(rootfs)).collect();
     places.reverse();
     Ok(places)
 }
 
 /// The mount point of a line of mountinfo (proc_pid_mountinfo(5)) that tells of a whole procfs or sysfs.
-fn kernel_view(line: &str) -> Option<PathBuf> {
-    let (mount, filesystem) = line.split_once(" - ")?;
-    let mut fields = mount.split(' ').skip(3);
+fn kernel_view(line: &[u8]) -> Option<PathBuf> {
+    let mut fields = line.split(|byte| *byte == b' ').skip(3);
     let (root, point) = (fields.next()?, fields.next()?);
-    let fstype = filesystem.split(' ').next()?;
-    (root == "/" && matches!(fstype, "proc" | "sysfs")).then(|| PathBuf::from(unescape(point)))
-}
-
-/// mountinfo writes space, tab, newline and backslash as three octal digits.
-fn unescape(text: &str) -> String {
-    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+    let fstype = fields.skip_while(|field| *field != b"-").nth(1)?;
+    let whole = root == b"/" && matches!(fstype, b"proc" | b"sysfs");
+    whole.then(|| OsString::from_vec(unescape(point)).into())
 }
 
 #[cfg(test)]
@@ -168,10 +165,12 @@ mod tests {
 
     #[test]
     fn whole_kernel_views_are_found() {
-        let view = |line| kernel_view(line).map(|path| path.to_str().unwrap().to_owned());
+        let view = |line: &str| kernel_view(line.as_bytes()).map(|path| path.to_str().unwrap().to_owned());
         assert_eq!(view("22 27 0:21 / /proc rw,relatime shared:5 - proc proc rw").as_deref(), Some("/proc"));
         assert_eq!(view("23 27 0:22 / /a\\040b/sys rw - sysfs sysfs rw").as_deref(), Some("/a b/sys"));
         assert_eq!(view("24 27 0:21 /sys /mnt rw - proc proc rw"), None, "a part of one is no way out");
+        let strange = kernel_view(b"23 27 0:22 / /\xff rw - sysfs sysfs rw");
+        assert_eq!(strange, Some(OsString::from_vec(b"/\xff".to_vec()).into()), "names are bytes");
         assert_eq!(view("25 24 0:23 / /dev/shm rw - tmpfs tmpfs rw"), None);
     }
 }
