@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use specconv::NamespaceKind;
+use specconv::{Hooks, NamespaceKind};
 
 use super::pid_file::PidFile;
 use super::store::Lock;
@@ -337,7 +337,10 @@ impl Making {
             fifo: container.dir.open_fifo(OFlags::RDWR)?,
             console,
             bundle: open_directory(&plan.bundle)?,
-            hook_output: hook_output(&plan.annotations)?,
+            hook_output: match has_hooks_before_the_program(&plan.hooks) {
+                true => hook_output(&plan.annotations)?,
+                false => HookOutput::default(),
+            },
             agent: agent(&plan.program)?,
         })
     }
@@ -389,6 +392,12 @@ fn already_done() -> Error {
 /// Opens a directory of the host, as a working directory for hooks.
 pub(super) fn open_directory(path: &Path) -> Result<OwnedFd> {
     File::open(path).map(OwnedFd::from).map_err(refused!("open", "{path:?}")).doing("open the bundle")
+}
+
+/// Without these nothing is opened: an annotation alone, which some engines take from their tenants, makes no file.
+fn has_hooks_before_the_program(hooks: &Hooks) -> bool {
+    let kinds = [&hooks.prestart, &hooks.create_runtime, &hooks.create_container, &hooks.start_container];
+    kinds.iter().any(|hooks| !hooks.is_empty())
 }
 
 /// Opens the files that get the output of hooks (crun's annotations).
