@@ -147,9 +147,18 @@ pub fn enter() {
     let all = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC;
     unshare(all).unwrap();
     propagation(MsFlags::MS_PRIVATE);
+    leave_others_behind();
     own_dev();
     // Shared again, among ourselves: a mount that leaves its container must be seen.
     propagation(MsFlags::MS_SHARED);
+}
+
+/// Mounts of tests that run at the same time came along as copies, and go when their tests end.
+fn leave_others_behind() {
+    let mountinfo = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+    for at in mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).filter(|at| at.contains("/orlop-test-")) {
+        let _ = nix::mount::umount2(at, nix::mount::MntFlags::MNT_DETACH);
+    }
 }
 
 fn propagation(kind: MsFlags) {

@@ -39,9 +39,14 @@ mod trap;
 
 mod destinations;
 mod fakes;
+mod hooks;
 mod image;
 mod kernel;
 mod leaks;
+mod payload;
 mod privileges;
+mod refusals;
 mod register;
+mod runtime_files;
 mod state_folder;
+mod strings;
