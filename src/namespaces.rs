@@ -45,6 +45,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether the usher bears init late ([`Usher::late`]).
+    pub fn bears_late(&self) -> bool {
+        self.usher.as_ref().is_some_and(|usher| usher.late)
+    }
+
     /// Where init's namespaces are, under the names of runc's state file.
     pub fn paths(&self, init: Pid) -> BTreeMap<String, PathBuf> {
         let path = |kind| PathBuf::from(format!("/proc/{init}/ns/{}", proc_name(kind)));
@@ -66,6 +71,10 @@ pub struct Join {
 /// The short-lived process that enters what only a child can feel, bears init, and leaves.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Usher {
+    /// It bears init when nothing of the host's is left to hold: others live in the pid namespace, and one of them with
+    /// CAP_SYS_PTRACE could go through init to whatever that has in its hands. (In a user namespace nobody has that
+    /// right over a program that was executed outside of it and is not dumpable; so init can be born early there.)
+    pub late: bool,
     /// It makes the new user namespace.
     pub new_user: bool,
     /// It makes the new time namespace.
@@ -146,8 +155,9 @@ fn runc_name(kind: NamespaceKind) -> &'static str {
     }
 }
 
-/// Decides who makes and who joins what.
-pub fn plan(config: &Config, mapping: Option<Mapping>) -> Plan {
+/// Decides who makes and who joins what. `lending`: whether this host can make a procfs here for another pid namespace,
+/// which an init that is born late needs.
+pub fn plan(config: &Config, mapping: Option<Mapping>, lending: bool) -> Plan {
     let namespaces = &config.namespaces;
     let join: Vec<Join> = namespaces
         .0
@@ -166,6 +176,7 @@ pub fn plan(config: &Config, mapping: Option<Mapping>) -> Plan {
         || joins(NamespaceKind::Time)
         || new_time
         || (new_user && !join.is_empty());
+    let late = joins(NamespaceKind::Pid) && !namespaces.has(NamespaceKind::User) && lending;
 
     let mut bear = 0;
     let mut unshare = 0;
@@ -177,8 +188,8 @@ pub fn plan(config: &Config, mapping: Option<Mapping>) -> Plan {
         }
         // Born with a new user namespace, init may not make the others in the same breath: nobody has mapped its
         // ids yet, and what is born in them (mqueue's root) would belong to nobody. A pid namespace holds no such
-        // object, and must be there from birth.
-        if new_user && !ushered && kind != NamespaceKind::Pid {
+        // object, and must be there from birth. And an usher who bears late makes for itself what init inherits.
+        if late || new_user && !ushered && kind != NamespaceKind::Pid {
             unshare |= flag(kind);
         } else {
             bear |= flag(kind);
@@ -190,6 +201,7 @@ pub fn plan(config: &Config, mapping: Option<Mapping>) -> Plan {
     let maps = (config.uid_mappings.clone(), config.gid_mappings.clone());
     let says_maps = !(maps.0.is_empty() && maps.1.is_empty());
     let usher = Usher {
+        late,
         new_user,
         new_time,
         time_offsets: config.time_offsets.clone(),
@@ -226,6 +238,11 @@ pub struct Opened {
 /// Where a path is missing, or is not a namespace of the kind that the config says.
 pub fn open(joins: &[Join]) -> Result<Vec<Opened>> {
     joins.iter().map(|join| open_one(join).at(|| field(join.index))).collect()
+}
+
+/// The namespace of that kind among those to join.
+pub fn opened(opened: &[Opened], kind: NamespaceKind) -> Option<BorrowedFd<'_>> {
+    opened.iter().find(|one| one.kind == kind).map(|one| one.fd.as_fd())
 }
 
 fn open_one(join: &Join) -> Result<Opened> {

@@ -81,13 +81,22 @@ impl Detached {
     /// # Errors
     /// Carry what the filesystem itself said, where it said something.
     pub fn filesystem(recipe: &Recipe<'_>) -> Result<Self> {
+        Self::filesystem_of(recipe, None)
+    }
+
+    /// A new procfs, which shows the processes of this pid namespace instead of our own (Linux 6.18).
+    pub fn procfs_of(recipe: &Recipe<'_>, pid_namespace: BorrowedFd<'_>) -> Result<Self> {
+        Self::filesystem_of(recipe, Some(pid_namespace))
+    }
+
+    fn filesystem_of(recipe: &Recipe<'_>, pid_namespace: Option<BorrowedFd<'_>>) -> Result<Self> {
         if !can_attach() {
             return Ok(promise(recipe));
         }
         let Some(context) = CONTEXTS.take(|| mount::fsopen(recipe.fstype), harmless_context)? else {
             return Ok(promise(recipe));
         };
-        match configure(context.as_fd(), recipe) {
+        match configure(context.as_fd(), recipe, pid_namespace) {
             Err(refused) if refused.errno == sys::Errno::ENOSYS => {
                 CONTEXTS.close();
                 Ok(promise(recipe))
@@ -234,6 +243,11 @@ pub fn reconfigure(at: BorrowedFd<'_>, options: &[FsOption<'_>], proc: &Procfs) 
     proc.within(|| mount::mount(None, &own(at), None, flags, Some(&data)))
 }
 
+/// Whether a mount can be made here and lent to another process.
+pub fn can_lend() -> bool {
+    can_attach() && CONTEXTS.take(|| mount::fsopen("proc"), harmless_context).is_ok_and(|taken| taken.is_some())
+}
+
 /// Whether what is made detached can be attached later: nothing but move_mount(2) does that.
 fn can_attach() -> bool {
     let probe = || match mount::move_mount_probe() {
@@ -262,9 +276,16 @@ fn give(context: BorrowedFd<'_>, options: &[FsOption<'_>]) -> sys::Result<()> {
     Ok(())
 }
 
-fn configure(context: BorrowedFd<'_>, recipe: &Recipe<'_>) -> sys::Result<Detached> {
+fn configure(
+    context: BorrowedFd<'_>,
+    recipe: &Recipe<'_>,
+    pid_namespace: Option<BorrowedFd<'_>>,
+) -> sys::Result<Detached> {
     if let Some(source) = recipe.source {
         mount::fsconfig_set_string(context, "source", source)?;
+    }
+    if let Some(of) = pid_namespace {
+        mount::fsconfig_set_fd(context, "pidns", of)?;
     }
     give(context, &recipe.options)?;
     mount::fsconfig_create(context)?;

@@ -11,7 +11,10 @@ use specconv::{Hooks, NamespaceKind};
 use super::pid_file::PidFile;
 use super::store::Lock;
 use super::{Container, Created, Driver, Phase, Process, Record, Request, Rootless, StateDir, start_time, timestamp};
+use specconv::NamespaceKind;
+
 use crate::cgroup::{self, Cgroup, Layout};
+use crate::compat;
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
 use crate::launch::{self, HookOutput, Launched, Milestone, Prepared};
@@ -56,11 +59,13 @@ pub fn create(request: &Request) -> Result<Created> {
         cgroup::Driver::Systemd => Some(cgroup::Systemd::observe(host.uid, host.in_user_namespace)?),
         _ => None,
     };
+    let joined = |kind| converted.config.namespaces.get(kind).is_some_and(|namespace| namespace.path.is_some());
     let facts = Facts {
         host: &host,
         layout: &layout,
         systemd: systemd.as_ref(),
         helpers,
+        lending: joined(NamespaceKind::Pid) && compat::mount_api::can_lend(),
         rootfs: rootfs.clone(),
         bundle: bundle.clone(),
     };

@@ -26,6 +26,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::unistd::Pid;
 
+use super::cursor::{Cursor, Side};
 use super::rendezvous::{self, Link};
 use super::{Launched, Step, Undo, init, parent, spawn};
 use crate::cgroup::{Cgroup, Entrance};
@@ -63,12 +64,13 @@ pub struct Prepared<'a> {
 /// # Errors
 /// Whatever failed on either side, the execve included, with no process left.
 pub fn exec(plan: &ExecPlan, prepared: Prepared<'_>, ready: &mut dyn FnMut(&Child) -> Result<()>) -> Result<Launched> {
+    let mut at = Cursor::of(Side::Parent);
     let (link, theirs) = rendezvous::pair()?;
     if plan.hide_early {
         process::set_dumpable(false).doing("hide from the container")?;
     }
 
-    //  1 Spawn
+    at.advance(Step::Spawn)?;
     let limits = &plan.program.limits;
     limits::set_initial_affinity(sys::sched::SELF, limits)?;
     let entrance = spawn::entrance(prepared.cgroup)?;
@@ -81,7 +83,7 @@ pub fn exec(plan: &ExecPlan, prepared: Prepared<'_>, ready: &mut dyn FnMut(&Chil
     let mut undo = Undo::default();
     parent::end_on_failure(&mut undo, &first)?;
 
-    //  2 Place
+    at.advance(Step::Place)?;
     if let Some(cgroup) = prepared.cgroup
         && !born.placed
     {
@@ -97,29 +99,22 @@ pub fn exec(plan: &ExecPlan, prepared: Prepared<'_>, ready: &mut dyn FnMut(&Chil
     limits::set_oom_score_adj(first.pid, limits)?;
     link.go(Step::Place)?;
 
-    //  4 Enter
-    let child = if plan.needs_usher() {
-        let child = spawn::from_usher(&link, &first)?;
-        parent::end_on_failure(&mut undo, &child)?;
-        process::waitid(first.pidfd.as_fd()).doing("wait for the usher's end")?;
-        child
-    } else {
-        first
-    };
+    at.advance(Step::Enter)?;
+    let child = if plan.needs_usher() { parent::take_over(&link, Step::Enter, &first, &mut undo)? } else { first };
 
-    // 13 Become
+    at.advance(Step::Become)?;
     if let Some((agent, state)) = prepared.agent {
         parent::pass_listener_on(&link, &child, &plan.program, agent, &state)?;
     }
 
-    // 14 Ready
+    at.advance(Step::Ready)?;
     let told = link.wait_for_done(Step::Ready)?;
     if plan.program.user_namespace {
         limits::set_rlimits(child.pid, limits)?;
     }
     ready(&child)?;
 
-    // 16 Exec
+    at.advance(Step::Exec)?;
     link.go(Step::Exec)?;
     link.wait_for_end()?;
     undo.disarm();
@@ -135,9 +130,9 @@ impl ExecPlan {
 
 /// The child's whole life before the program.
 fn run(plan: &ExecPlan, prepared: Prepared<'_>, entrance: Option<Entrance>, link: Link) -> ! {
-    let mut step = Step::Place;
-    let Err(error) = walk(plan, prepared, entrance, &link, &mut step);
-    link.failed(step, &error);
+    let mut at = Cursor::of(if plan.needs_usher() { Side::Usher } else { Side::Init });
+    let Err(error) = walk(plan, prepared, entrance, &link, &mut at);
+    link.failed(at.step(), &error);
     process::exit(1)
 }
 
@@ -146,20 +141,18 @@ fn walk(
     mut prepared: Prepared<'_>,
     entrance: Option<Entrance>,
     link: &Link,
-    step: &mut Step,
+    at: &mut Cursor,
 ) -> Result<Infallible> {
+    at.advance(Step::Place)?;
     spawn::place(entrance, link, &plan.program.limits)?;
 
-    *step = Step::Enter;
+    at.advance(Step::Enter)?;
     process::set_dumpable(false).doing("hide from the container")?;
     let_go_of_the_host(&plan.program, &prepared, link)?;
     sys::stop_naming_descriptors();
-    join(plan, &prepared)?;
-    if plan.needs_usher()
-        && let Some(child) = spawn::bear_sibling(0, link)?
-    {
-        let sent = link.done(Step::Enter, &child.pid.to_ne_bytes(), &[child.pidfd.as_fd()]);
-        process::exit(sent.is_err().into())
+    join(plan, &mut prepared)?;
+    if plan.needs_usher() {
+        spawn::bear_sibling(0, link, at)?;
     }
     process::setsid()?;
     label::write_for_keys(&plan.program.labels)?;
@@ -170,16 +163,16 @@ fn walk(
         terminal::adopt(pair.peer)?;
     }
 
-    *step = Step::Become;
+    at.advance(Step::Become)?;
     let (program, warnings) = init::become_program(&plan.program, link)?;
 
-    *step = Step::Ready;
+    at.advance(Step::Ready)?;
     compat::close_range::cloexec_from(3 + plan.program.preserve_fds)?;
     init::load_filter(&plan.program, Moment::Last, link)?;
     link.done(Step::Ready, warnings.join("\n").as_bytes(), &[])?;
     link.read_go(Step::Exec)?;
 
-    *step = Step::Exec;
+    at.advance(Step::Exec)?;
     process::set_death_signal(0)?;
     signal::reset_all();
     Err::<Infallible, Error>(program::execute(&program))
@@ -193,17 +186,18 @@ fn let_go_of_the_host(plan: &ProgramPlan, prepared: &Prepared<'_>, link: &Link) 
         prepared.console.as_ref().map(AsFd::as_fd),
     ];
     let kept: Vec<_> = kept.into_iter().flatten().collect();
+    sys::spawn::wipe_environment();
     compat::close_range::close_all_but(3 + plan.preserve_fds, &kept).doing("close what is the host's")
 }
 
-fn join(plan: &ExecPlan, prepared: &Prepared<'_>) -> Result<()> {
+fn join(plan: &ExecPlan, prepared: &mut Prepared<'_>) -> Result<()> {
     if plan.join != 0 {
         namespace::setns(prepared.init, plan.join).doing("join the container's namespaces")?;
     }
     if plan.program.user_namespace {
         namespaces::become_root()?;
     }
-    if let Some(root) = &prepared.root {
+    if let Some(root) = prepared.root.take() {
         sys::file::fchdir(root.as_fd())
             .and_then(|()| sys::file::chroot(".".as_ref()))
             .doing("enter the container's root")?;

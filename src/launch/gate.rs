@@ -7,6 +7,8 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use super::Step;
+use super::cursor::{Cursor, Side};
 use super::rendezvous::{decode, encode};
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::descriptor::{self, Progress};
@@ -32,6 +34,7 @@ pub fn fail(gate: BorrowedFd<'_>, error: &Error) {
 /// # Errors
 /// What init had to say; `container process is already dead` where it said nothing.
 pub fn open(writer: OwnedFd, reopen: impl FnOnce() -> Result<OwnedFd>) -> Result<()> {
+    Cursor::of(Side::Parent).advance(Step::Exec)?;
     descriptor::write(&writer, &[GO]).doing("tell init to start")?;
     descriptor::wait_for_no_reader(&writer).doing("wait for init to start")?;
     let mut message = vec![0; 8192];

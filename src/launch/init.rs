@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use specconv::NamespaceKind;
 
+use super::cursor::Cursor;
 use super::parent::SEND_IT;
 use super::rendezvous::Link;
-use super::{Prepared, Step, gate};
+use super::{Prepared, Step, gate, spawn};
 use crate::error::{Context, Result};
 use crate::hooks::{self, HookKind};
 use crate::identity::label;
@@ -19,31 +20,32 @@ use crate::sys::{self, namespace, process};
 use crate::{compat, identity, limits, namespaces, network, rootfs, signal, sysctl, terminal};
 
 /// Init's whole life before the program: walks the table, and tells whoever waits where it failed.
-pub(super) fn run(plan: &Plan, prepared: Prepared<'_>, link: Link) -> ! {
-    let mut step = Step::Spawn;
-    let waiting = match create(plan, prepared, &link, &mut step) {
+pub(super) fn run(plan: &Plan, prepared: Prepared<'_>, link: Link, mut at: Cursor) -> ! {
+    let waiting = match create(plan, prepared, &link, &mut at) {
         Ok(waiting) => waiting,
         Err(error) => {
-            link.failed(step, &error);
+            link.failed(at.step(), &error);
             process::exit(1)
         }
     };
     drop(link);
-    let Err(error) = start(plan, &waiting);
+    let Err(error) = start(plan, &waiting, &mut at);
     gate::fail(waiting.gate.as_fd(), &error);
     process::exit(1)
 }
 
 /// Steps 2 to 14. Returns the gate behind which the program waits.
-fn create(plan: &Plan, mut prepared: Prepared<'_>, link: &Link, step: &mut Step) -> Result<Waiting> {
-    *step = Step::MapIds;
-    if plan.namespaces.usher.is_none() && plan.namespaces.ids.is_some() {
-        link.wait_for_go(Step::MapIds)?;
-        namespaces::become_root()?;
+fn create(plan: &Plan, mut prepared: Prepared<'_>, link: &Link, at: &mut Cursor) -> Result<Waiting> {
+    if plan.namespaces.usher.is_none() {
+        at.advance(Step::MapIds)?;
+        if plan.namespaces.ids.is_some() {
+            link.wait_for_go(Step::MapIds)?;
+            namespaces::become_root()?;
+        }
     }
     process::set_dumpable(false).doing("hide from the container")?;
 
-    *step = Step::Enter;
+    at.advance(Step::Enter)?;
     namespaces::join(std::mem::take(&mut prepared.namespaces), |_| Ok(()))?;
     if plan.namespaces.unshare != 0 {
         namespace::unshare(plan.namespaces.unshare).doing("make the container's namespaces")?;
@@ -56,7 +58,7 @@ fn create(plan: &Plan, mut prepared: Prepared<'_>, link: &Link, step: &mut Step)
     label::write_for_keys(&plan.program.labels)?;
     identity::join_session_keyring(&plan.program.identity)?;
 
-    *step = Step::Lend;
+    at.advance(Step::Lend)?;
     let lent = if plan.script.lend {
         link.done(Step::Enter, &[], &[])?;
         link.borrow(Step::Lend)?.into_iter().map(|(mount, tree)| rootfs::Lent { mount, tree }).collect()
@@ -64,7 +66,7 @@ fn create(plan: &Plan, mut prepared: Prepared<'_>, link: &Link, step: &mut Step)
         Vec::new()
     };
 
-    *step = Step::BuildRoot;
+    at.advance(Step::BuildRoot)?;
     if plan.namespaces.new_network {
         network::bring_loopback_up()?;
     }
@@ -75,15 +77,15 @@ fn create(plan: &Plan, mut prepared: Prepared<'_>, link: &Link, step: &mut Step)
     }
 
     // From here on processes of others are born in the container.
-    *step = Step::Limit;
+    at.advance(Step::Limit)?;
     link.wait_for_go(Step::Limit)?;
 
-    *step = Step::RuntimeHooks;
+    at.advance(Step::RuntimeHooks)?;
     if plan.script.runtime_hooks {
         link.wait_for_go(Step::RuntimeHooks)?;
     }
 
-    *step = Step::ContainerHooks;
+    at.advance(Step::ContainerHooks)?;
     // As for the runtime's hooks: what runs after step 2 of the lifecycle sees it created.
     let state = plan.state("created", process::getpid());
     hooks::run(
@@ -97,16 +99,15 @@ fn create(plan: &Plan, mut prepared: Prepared<'_>, link: &Link, step: &mut Step)
         },
     )?;
 
-    *step = Step::EnterRoot;
+    at.advance(Step::EnterRoot)?;
     let proc = if plan.sysctl.is_empty() { None } else { Some(compat::procfs::open()?) };
     sys::stop_naming_descriptors();
     root.enter()?;
     drop(prepared.bundle);
 
-    *step = Step::Furnish;
-    if let Some(console) = prepared.console.take() {
-        furnish_terminal(plan, &root, console)?;
-    }
+    at.advance(Step::Furnish)?;
+    let console = prepared.console.take();
+    let terminal = console.map(|console| furnish_terminal(plan, &root, console)).transpose()?;
     root.make_cwd(&plan.program.process.cwd)?;
     if let Some(hostname) = &plan.hostname {
         sysctl::set_hostname(hostname)?;
@@ -118,13 +119,20 @@ fn create(plan: &Plan, mut prepared: Prepared<'_>, link: &Link, step: &mut Step)
         sysctl::write(proc.as_fd(), &plan.sysctl)?;
     }
 
-    *step = Step::Seal;
+    at.advance(Step::Seal)?;
     root.seal()?;
 
-    *step = Step::Become;
+    at.advance(Step::Become)?;
+    if plan.namespaces.bears_late() {
+        spawn::bear_sibling(0, link, at)?;
+        process::setsid()?;
+    }
+    if let Some(peer) = terminal {
+        terminal::adopt(peer)?;
+    }
     let (program, warnings) = become_program(&plan.program, link)?;
 
-    *step = Step::Ready;
+    at.advance(Step::Ready)?;
     process::set_death_signal(0)?;
     compat::close_range::cloexec_from(3 + plan.program.preserve_fds)?;
     load_filter(&plan.program, Moment::Last, link)?;
@@ -144,15 +152,16 @@ fn let_go_of_the_host(plan: &Plan, prepared: &Prepared<'_>, link: &Link) -> Resu
         prepared.hook_output.stderr.as_ref().map(AsFd::as_fd),
     ];
     let kept: Vec<_> = kept.into_iter().flatten().collect();
+    sys::spawn::wipe_environment();
     compat::close_range::close_all_but(3 + plan.program.preserve_fds, &kept).doing("close what is the host's")
 }
 
-/// A terminal of the container's own devpts: its master to whoever asked, its peer to the program and on
-/// `/dev/console`.
-fn furnish_terminal(plan: &Plan, root: &rootfs::Rootfs, console: OwnedFd) -> Result<()> {
+/// A terminal of the container's own devpts: its master to whoever asked, its peer on `/dev/console` and returned, for
+/// the program.
+fn furnish_terminal(plan: &Plan, root: &rootfs::Rootfs, console: OwnedFd) -> Result<OwnedFd> {
     let pair = open_terminal(&plan.program, root.fd(), console)?;
     root.attach_console(pair.peer.as_fd())?;
-    terminal::adopt(pair.peer)
+    Ok(pair.peer)
 }
 
 /// Opens a pair in the devpts beneath `root`, and sends the master to whoever asked.
@@ -206,8 +215,11 @@ struct Waiting {
 }
 
 /// Steps 15 and 16.
-fn start(plan: &Plan, waiting: &Waiting) -> Result<Infallible> {
+fn start(plan: &Plan, waiting: &Waiting, at: &mut Cursor) -> Result<Infallible> {
+    at.advance(Step::Wait)?;
     gate::wait(waiting.gate.as_fd())?;
+
+    at.advance(Step::Exec)?;
     let state = plan.state("created", process::getpid());
     hooks::run(
         &plan.hooks.start_container,

@@ -34,10 +34,13 @@
 //!   16 Exec          `start` hears the fifo's end             <-  startContainer hooks, close, execve
 //! ```
 //!
+//! - Both sides pass through a [`cursor::Cursor`], which knows the step; it is also the failpoint of the tests.
 //! - Which steps apply is decided in `plan`, before Spawn, for both sides; a step that is skipped is skipped on both
 //!   sides by the same `if`.
 //! - Without a user namespace, a time namespace or a pid namespace to join there is no usher: one clone makes init
-//!   with all its namespaces. A cgroup namespace is never in the clone: it would be rooted at the parent's cgroup.
+//!   with all its namespaces. Where others live in the pid namespace to join, and no user namespace keeps them from us,
+//!   the usher is a late one ([`crate::namespaces::Usher::late`]): it walks init's column itself, outside of that pid
+//!   namespace, until nothing of the host's is left in its hands. Its hooks get the usher's pid. A cgroup namespace is never in the clone: it would be rooted at the parent's cgroup.
 //! - Moving another process into a cgroup of v1 makes the kernel wait for every processor, for milliseconds; one that
 //!   moves itself is spared that ([`crate::cgroup::Entrance`]). So the first deed of the child is to walk in.
 //! - systemd makes a scope around a process, so that there is no cgroup to be born in: the child waits in Place, in the
@@ -46,7 +49,7 @@
 //!   the cgroup, and what that does (mknod, and opening the default devices) every program of ours allows; the lines of
 //!   v1 begin by denying all, and so are written before anybody enters. `exec` is born under what stands.
 //! - oom_score_adj is set before MapIds (it needs the host's right); cgroup limits after the last clone (`pids.max` 1
-//!   must not stop the usher); rlimits last of all (a low NOFILE must not stop BuildRoot).
+//!   must not stop the usher, so a late one is spared them); rlimits last of all (a low NOFILE must not stop BuildRoot).
 //! - The filter binds init itself from where it is loaded: without no_new_privs before the capabilities go, for the
 //!   kernel asks for CAP_SYS_ADMIN then; with it last of all ([`crate::seccomp::Moment`]). From there on init uses few
 //!   calls, and writes and reads the link without sendmsg and recvmsg.
@@ -59,6 +62,7 @@
 
 use std::os::fd::OwnedFd;
 
+mod cursor;
 pub mod exec;
 pub mod gate;
 pub mod init;

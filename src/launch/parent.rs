@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use super::cursor::{Cursor, Side};
 use super::rendezvous::{self, Link};
 use super::{Launched, Milestone, Observer, Prepared, Step, Undo, init, spawn};
 use crate::cgroup::{Cgroup, Entrance};
@@ -17,12 +18,13 @@ use crate::{limits, namespaces, network, rootfs, seccomp};
 /// Whatever failed on either side, with nothing of the container's processes left. What the caller made before
 /// (state folder, cgroup) is the caller's to undo.
 pub fn create(plan: &Plan, mut prepared: Prepared<'_>, observe: &mut Observer<'_>) -> Result<Launched> {
+    let mut at = Cursor::of(Side::Parent);
     let (link, theirs) = rendezvous::pair()?;
     if plan.hide_early {
         process::set_dumpable(false).doing("hide from the container")?;
     }
 
-    //  1 Spawn
+    at.advance(Step::Spawn)?;
     let usher = plan.namespaces.usher.as_ref();
     let flags = if usher.is_some() { 0 } else { plan.namespaces.bear };
     let mut cgroup = prepared.cgroup.take();
@@ -31,22 +33,24 @@ pub fn create(plan: &Plan, mut prepared: Prepared<'_>, observe: &mut Observer<'_
     let entrance = spawn::entrance(made)?;
     let Some(born) = spawn::bear(flags, made.and_then(|cgroup| cgroup.fd()))? else {
         drop(link);
-        if let Err(error) = spawn::place(entrance, &theirs, &plan.program.limits) {
-            theirs.failed(Step::Place, &error);
+        let mut at = Cursor::of(if usher.is_some() { Side::Usher } else { Side::Init });
+        let placed = at.advance(Step::Place).and_then(|()| spawn::place(entrance, &theirs, &plan.program.limits));
+        if let Err(error) = placed {
+            theirs.failed(at.step(), &error);
             process::exit(1)
         }
         // The agent is the parent's to talk to.
         let prepared = Prepared { agent: None, ..prepared };
         match usher {
-            Some(_) => spawn::usher(plan, prepared, theirs),
-            None => init::run(plan, prepared, theirs),
+            Some(_) => spawn::usher(plan, prepared, theirs, at),
+            None => init::run(plan, prepared, theirs, at),
         }
     };
     drop((theirs, entrance));
     let mut undo = Undo::default();
     end_on_failure(&mut undo, &born.child)?;
 
-    //  2 Place
+    at.advance(Step::Place)?;
     let first = &born.child;
     let doors = place(plan, cgroup.as_deref_mut(), &born)?;
     let cgroup = cgroup.as_deref();
@@ -57,7 +61,7 @@ pub fn create(plan: &Plan, mut prepared: Prepared<'_>, observe: &mut Observer<'_
     let doors: Vec<_> = doors.iter().flat_map(Entrance::doors).enumerate().collect();
     link.lend(Step::Place, &doors)?;
 
-    //  3 MapIds
+    at.advance(Step::MapIds)?;
     if let Some(ids) = &plan.namespaces.ids {
         if usher.is_some() {
             link.wait_for_done(Step::MapIds)?;
@@ -66,35 +70,30 @@ pub fn create(plan: &Plan, mut prepared: Prepared<'_>, observe: &mut Observer<'_
         link.go(Step::MapIds)?;
     }
 
-    //  4 Enter
-    let ushered = match usher {
-        None => None,
-        Some(_) => {
-            let init = spawn::from_usher(&link, first)?;
-            end_on_failure(&mut undo, &init)?;
-            process::waitid(first.pidfd.as_fd()).doing("wait for the usher's end")?;
-            Some(init)
-        }
-    };
-    observe(Milestone::Born(ushered.as_ref().unwrap_or(first), cgroup))?;
+    at.advance(Step::Enter)?;
+    let late = plan.namespaces.bears_late();
+    let mut init = born.child;
+    if usher.is_some() && !late {
+        init = take_over(&link, Step::Enter, &init, &mut undo)?;
+    }
+    observe(Milestone::Born(&init, cgroup))?;
 
-    //  5 Lend
-    let init = ushered.as_ref().unwrap_or(first);
+    at.advance(Step::Lend)?;
     if plan.script.lend {
-        lend(plan, init, &link, &mut undo)?;
+        lend(plan, &prepared, &init, &link, &mut undo)?;
     }
 
-    //  6, 7 BuildRoot, Limit
+    at.advance(Step::Limit)?;
     let mut passed = Vec::new();
-    if let (Some(cgroup), Some(limits)) = (cgroup, &plan.cgroup) {
-        passed.extend(cgroup.warnings().iter().map(ToString::to_string));
-        passed.extend(cgroup.apply(limits)?.iter().map(ToString::to_string));
-        cgroup.settle(limits, nix::unistd::Pid::from_raw(init.pid))?;
+    if !late {
+        passed.extend(limit(plan, cgroup)?);
+    }
+    if let (Some(cgroup), Some(plan)) = (cgroup, &plan.cgroup) {
+        cgroup.settle(plan, nix::unistd::Pid::from_raw(init.pid))?;
     }
     link.go(Step::Limit)?;
-    let init = ushered.unwrap_or(born.child);
 
-    //  8 RuntimeHooks
+    at.advance(Step::RuntimeHooks)?;
     if plan.script.runtime_hooks {
         link.wait_for_done(Step::BuildRoot)?;
         observe(Milestone::HooksBegin)?;
@@ -102,12 +101,17 @@ pub fn create(plan: &Plan, mut prepared: Prepared<'_>, observe: &mut Observer<'_
         link.go(Step::RuntimeHooks)?;
     }
 
-    // 13 Become
+    at.advance(Step::Become)?;
+    if late {
+        init = take_over(&link, Step::Become, &init, &mut undo)?;
+        passed.extend(limit(plan, cgroup)?);
+        observe(Milestone::Born(&init, cgroup))?;
+    }
     if let Some(agent) = prepared.agent {
         pass_listener_on(&link, &init, &plan.program, agent, &plan.state("creating", init.pid))?;
     }
 
-    // 14 Ready
+    at.advance(Step::Ready)?;
     let ready = link.wait_for_done(Step::Ready)?;
     if plan.program.user_namespace {
         limits::set_rlimits(init.pid, &plan.program.limits)?;
@@ -148,6 +152,22 @@ pub(super) fn end_on_failure(undo: &mut Undo<'_>, child: &Child) -> Result<()> {
     Ok(())
 }
 
+/// Sets the cgroup's limits, once there is nobody more to be borne. Answers with warnings.
+fn limit(plan: &Plan, cgroup: Option<&Cgroup>) -> Result<Vec<String>> {
+    let (Some(cgroup), Some(limits)) = (cgroup, &plan.cgroup) else { return Ok(Vec::new()) };
+    let mut warnings: Vec<_> = cgroup.warnings().iter().map(ToString::to_string).collect();
+    warnings.extend(cgroup.apply(limits)?.iter().map(ToString::to_string));
+    Ok(warnings)
+}
+
+/// Takes over the init that this usher has borne, and waits for the usher's end.
+pub(super) fn take_over(link: &Link, step: Step, usher: &Child, undo: &mut Undo<'_>) -> Result<Child> {
+    let init = spawn::from_usher(link, step, usher)?;
+    end_on_failure(undo, &init)?;
+    process::waitid(usher.pidfd.as_fd()).doing("wait for the usher's end")?;
+    Ok(init)
+}
+
 /// Takes the filter's listener from the child and sends it to the agent.
 pub(super) fn pass_listener_on(
     link: &Link,
@@ -176,11 +196,15 @@ pub(super) fn pass_listener_on(
 /// The parent's word to the child that it must send the listener itself.
 pub(super) const SEND_IT: u8 = 1;
 
-fn lend(plan: &Plan, init: &Child, link: &Link, undo: &mut Undo<'_>) -> Result<()> {
+fn lend(plan: &Plan, prepared: &Prepared<'_>, init: &Child, link: &Link, undo: &mut Undo<'_>) -> Result<()> {
     link.wait_for_done(Step::Enter)?;
     let user =
         plan.namespaces.user.then(|| namespaces::open_of(init.pid, specconv::NamespaceKind::User)).transpose()?;
-    let lent = rootfs::lend(&plan.rootfs, user.as_ref().map(|user| user.as_fd()))?;
+    let owners = rootfs::Owners {
+        user: user.as_ref().map(|user| user.as_fd()),
+        pid: namespaces::opened(&prepared.namespaces, specconv::NamespaceKind::Pid),
+    };
+    let lent = rootfs::lend(&plan.rootfs, &owners)?;
     if !plan.net_devices.is_empty() {
         let net = namespaces::open_of(init.pid, specconv::NamespaceKind::Network)?;
         let moved = network::move_devices(&plan.net_devices, net.as_fd())?;

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use super::cursor::Cursor;
 use super::rendezvous::Link;
 use super::{Prepared, Step, init};
 use crate::cgroup::{Cgroup, Entrance};
@@ -65,23 +66,24 @@ pub(super) fn place(entrance: Option<Entrance>, link: &Link, limits: &limits::Pl
     limits::set_final_affinity(SELF, limits)
 }
 
-/// The usher's whole life (steps Place to Enter): join, make the user and time namespaces, bear init, end.
-pub(super) fn usher(plan: &Plan, mut prepared: Prepared<'_>, link: Link) -> ! {
-    let born = enter(plan, &mut prepared, &link).and_then(|()| bear_sibling(plan.namespaces.bear, &link));
+/// The usher's whole life: join, make the user and time namespaces, bear init, end. Where others live in the pid
+/// namespace that init is born into, the usher first does all of init's work that has the host in its hands.
+pub(super) fn usher(plan: &Plan, mut prepared: Prepared<'_>, link: Link, mut at: Cursor) -> ! {
+    let born = enter(plan, &mut prepared, &link, &mut at).and_then(|()| match plan.namespaces.bears_late() {
+        true => Ok(()),
+        false => bear_sibling(plan.namespaces.bear, &link, &mut at),
+    });
     match born {
-        Ok(None) => init::run(plan, prepared, link),
-        Ok(Some(child)) => {
-            let sent = link.done(Step::Enter, &child.pid.to_ne_bytes(), &[child.pidfd.as_fd()]);
-            process::exit(sent.is_err().into())
-        }
+        Ok(()) => init::run(plan, prepared, link, at),
         Err(error) => {
-            link.failed(Step::Enter, &error);
+            link.failed(at.step(), &error);
             process::exit(1)
         }
     }
 }
 
-fn enter(plan: &Plan, prepared: &mut Prepared<'_>, link: &Link) -> Result<()> {
+fn enter(plan: &Plan, prepared: &mut Prepared<'_>, link: &Link, at: &mut Cursor) -> Result<()> {
+    at.advance(Step::Enter)?;
     let usher = plan.namespaces.usher.clone().unwrap_or_default();
     let offsets = if usher.new_time { Some(namespaces::open_time_offsets()?) } else { None };
     namespaces::join(std::mem::take(&mut prepared.namespaces), |user| {
@@ -108,29 +110,34 @@ fn enter(plan: &Plan, prepared: &mut Prepared<'_>, link: &Link) -> Result<()> {
     process::set_dumpable(false).doing("hide from the container")
 }
 
-/// Bears init as our own sibling: the runtime is its parent, and later whoever the runtime's orphans fall to.
+/// Bears init as our own sibling: the runtime is its parent, and later whoever the runtime's orphans fall to. Returns in
+/// init alone; the usher ends here.
 ///
 /// Init waits until the parent knows it: it shares the usher's end of the link, and could be the faster one to speak.
-pub(super) fn bear_sibling(flags: u64, link: &Link) -> Result<Option<Child>> {
+pub(super) fn bear_sibling(flags: u64, link: &Link, at: &mut Cursor) -> Result<()> {
     let (side, _) = compat::clone3::bear(Birth { flags: flags | libc::CLONE_PARENT as u64, cgroup: None })
         .doing("make the container's init")?;
     match side {
         Side::Child => {
             // It is not inherited.
             process::set_death_signal(libc::SIGKILL)?;
-            link.wait_for_go(Step::Enter).map(|()| None)
+            at.become_init()?;
+            link.wait_for_go(at.step())
         }
-        Side::Parent(child) => Ok(Some(child)),
+        Side::Parent(child) => {
+            let sent = link.done(at.step(), &child.pid.to_ne_bytes(), &[child.pidfd.as_fd()]);
+            process::exit(sent.is_err().into())
+        }
     }
 }
 
-/// Init's id and handle, as the usher sent them; init may go on.
+/// Init's id and handle, as the usher sent them at this step; init may go on.
 ///
 /// Init holds an end of the same link and lives beside others already: one with CAP_SYS_PTRACE can take that end from it
 /// (pidfd_getfd(2)) and be faster than the usher. Whom we give limits, name in the pid file and kill must be our own
 /// child: what its neighbours are, they can only say.
-pub(super) fn from_usher(link: &Link, usher: &Child) -> Result<Child> {
-    let mut parcel = link.wait_for_done(Step::Enter)?;
+pub(super) fn from_usher(link: &Link, step: Step, usher: &Child) -> Result<Child> {
+    let mut parcel = link.wait_for_done(step)?;
     let pid = <[u8; size_of::<Pid>()]>::try_from(parcel.bytes.as_slice()).map(Pid::from_ne_bytes);
     let (Ok(pid), Some(pidfd)) = (pid, parcel.fds.pop()) else {
         return Err(Error::new(Kind::Other, "the usher did not tell who init is"));
@@ -139,7 +146,7 @@ pub(super) fn from_usher(link: &Link, usher: &Child) -> Result<Child> {
     if pid == usher.pid || !process::is_child(&init) {
         return Err(Error::new(Kind::Other, "who was said to be init is no child of ours: somebody has forged it"));
     }
-    link.go(Step::Enter).map(|()| init)
+    link.go(step).map(|()| init)
 }
 
 #[cfg(test)]
@@ -174,7 +181,7 @@ mod tests {
         ] {
             let (link, theirs) = rendezvous::pair().unwrap();
             theirs.done(Step::Enter, &pid.to_ne_bytes(), &[handle(pidfd).as_fd()]).unwrap();
-            assert_eq!(from_usher(&link, &born).is_ok(), is_init, "{pid} {pidfd}");
+            assert_eq!(from_usher(&link, Step::Enter, &born).is_ok(), is_init, "{pid} {pidfd}");
         }
         usher.wait().unwrap();
         init.wait().unwrap();

@@ -99,6 +99,8 @@ pub struct Facts<'a> {
     pub systemd: Option<&'a Systemd>,
     /// The setuid helpers, where the host has them.
     pub helpers: Option<Mapping>,
+    /// Whether a procfs can be made for another pid namespace; asked only where one is to be joined.
+    pub lending: bool,
     /// The root filesystem, absolute and without links.
     pub rootfs: PathBuf,
     /// The bundle, absolute.
@@ -163,7 +165,7 @@ pub fn plan(mut config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Resul
         return Err(Error::invalid("process", "there is no program to run"));
     };
     let mapping = mapping(&config, facts)?;
-    let namespaces = namespaces::plan(&config, mapping);
+    let namespaces = namespaces::plan(&config, mapping, facts.lending);
     check_ids(&config, &process)?;
 
     let cgroup = if wishes.driver == cgroup::Driver::Disabled {
@@ -195,7 +197,10 @@ pub fn plan(mut config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Resul
     };
     let rdt = config.intel_rdt.as_ref().map(|asked| rdt::plan(asked, wishes.id)).transpose()?;
     warnings.extend(drop_label_without_selinux(&mut config, facts.host));
-    let rootfs = rootfs_plan(&config, facts, wishes, cgroup.as_ref());
+    let rootfs = rootfs::Plan {
+        procfs_is_lent: namespaces.bears_late(),
+        ..rootfs_plan(&config, facts, wishes, cgroup.as_ref())
+    };
     let delegates = cgroup.as_ref().is_some_and(cgroup::Plan::delegates);
     let script = Script {
         lend: rootfs::lends(&rootfs) || !config.net_devices.is_empty() || delegates,
@@ -430,6 +435,7 @@ fn rootfs_plan(config: &Config, facts: &Facts<'_>, wishes: &Wishes<'_>, cgroup: 
         devices: config.devices.clone(),
         user_namespace: config.namespaces.has(NamespaceKind::User),
         privileged: facts.host.is_root(),
+        procfs_is_lent: false,
         masked_paths: config.masked_paths.clone(),
         readonly_paths: config.readonly_paths.clone(),
         mount_label: config.mount_label.clone(),

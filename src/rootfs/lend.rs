@@ -1,7 +1,8 @@
 //! What the parent opens for init, in the host's namespaces.
 //!
 //! Bind sources for a user namespace, whose root may not reach them; idmapped mounts, which take the rights of the
-//! host; and sources that are another process's handles, which lie outside init's copy of the host's mounts.
+//! host; sources that are another process's handles, which lie outside init's copy of the host's mounts; and the procfs
+//! of a pid namespace that is joined, while init is not in it yet.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -9,9 +10,10 @@ use std::path::Path;
 use specconv::{IdMap, Mount, MountIdMap, MountIds, MountKind, Propagation, PropagationKind};
 
 use super::mount::{fresh_attributes, is_door, open_source, recipe, spread};
-use super::{Lent, Plan};
+use super::{Lent, Owners, Plan};
 use crate::compat::mount_api::Detached;
 use crate::compat::mount_setattr::{Change, attribute};
+use crate::compat::pid_procfs;
 use crate::error::{Context, Error, Result};
 use crate::sys::file::{self, CWD, Mode, OFlags};
 use crate::sys::mount::MountAttr;
@@ -22,17 +24,22 @@ pub(super) fn concerns(plan: &Plan, mount: &Mount) -> bool {
     if mount.id_map.is_some() {
         return true;
     }
-    let MountKind::Bind(bind) = &mount.kind else { return false };
-    plan.privileged && (plan.user_namespace && !bind.copy_symlink || is_door(&bind.source))
+    match &mount.kind {
+        MountKind::Bind(bind) => {
+            plan.privileged && (plan.user_namespace && !bind.copy_symlink || is_door(&bind.source))
+        }
+        MountKind::Filesystem(fs) => plan.procfs_is_lent && fs.fstype == "proc",
+        _ => false,
+    }
 }
 
 /// Opens them all.
-pub(super) fn lend(plan: &Plan, user_namespace: Option<BorrowedFd<'_>>) -> Result<Vec<Lent>> {
+pub(super) fn lend(plan: &Plan, owners: &Owners<'_>) -> Result<Vec<Lent>> {
     let mut mappings = Mappings(Vec::new());
     let mut lent = Vec::new();
     for (position, mount) in plan.mounts.iter().enumerate() {
         if concerns(plan, mount) {
-            let tree = one(plan, mount, user_namespace, &mut mappings)
+            let tree = one(plan, mount, owners, &mut mappings)
                 .at(|| format!("mounts[{}] ({})", mount.index, mount.destination.display()))?;
             lent.push(Lent { mount: position, tree });
         }
@@ -40,14 +47,14 @@ pub(super) fn lend(plan: &Plan, user_namespace: Option<BorrowedFd<'_>>) -> Resul
     Ok(lent)
 }
 
-fn one<'a>(
-    plan: &Plan,
-    mount: &'a Mount,
-    user_namespace: Option<BorrowedFd<'_>>,
-    mappings: &mut Mappings<'a>,
-) -> Result<OwnedFd> {
+fn one<'a>(plan: &Plan, mount: &'a Mount, owners: &Owners<'_>, mappings: &mut Mappings<'a>) -> Result<OwnedFd> {
     let mut tree = match &mount.kind {
         MountKind::Bind(bind) => open_source(plan, bind)?,
+        MountKind::Filesystem(fs) if fs.fstype == "proc" && plan.procfs_is_lent => {
+            let of = owners.pid.ok_or_else(|| Error::unsupported("proc", "there is no pid namespace to join"))?;
+            let recipe = recipe(plan, fs, fresh_attributes(mount), None);
+            return pid_procfs::make(&recipe, of).doing("make a proc of the joined pid namespace");
+        }
         MountKind::Filesystem(fs) if !matches!(fs.fstype.as_str(), "proc" | "sysfs" | "mqueue" | "devpts") => {
             Detached::filesystem(&recipe(plan, fs, fresh_attributes(mount), None))
                 .doing_with(|| format!("make a {}", fs.fstype))?
@@ -61,7 +68,8 @@ fn one<'a>(
     }
     if let Some(MountIdMap { recursive, ids }) = &mount.id_map {
         let ids = match ids {
-            MountIds::Container => user_namespace
+            MountIds::Container => owners
+                .user
                 .ok_or_else(|| Error::unsupported("idmap", "the container has no user namespace to take ids from"))?,
             MountIds::Explicit { uids, gids } => mappings.get(uids, gids)?,
         };

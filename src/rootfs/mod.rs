@@ -55,6 +55,8 @@ pub struct Plan {
     /// Whether the parent may clone mounts of the host (CAP_SYS_ADMIN over its mount namespace). With a user
     /// namespace the bind sources then come lent, because the mapped root may not be able to reach them.
     pub privileged: bool,
+    /// Whether the parent makes the procfs mounts: whoever builds the root is not in the container's pid namespace.
+    pub procfs_is_lent: bool,
     /// `linux.maskedPaths`.
     pub masked_paths: Vec<PathBuf>,
     /// `linux.readonlyPaths`.
@@ -113,6 +115,15 @@ pub struct Hierarchy {
     pub path: PathBuf,
 }
 
+/// The container's namespaces that mounts may belong to.
+#[derive(Debug, Clone, Copy)]
+pub struct Owners<'a> {
+    /// The user namespace, for mounts that take its mapping.
+    pub user: Option<BorrowedFd<'a>>,
+    /// The pid namespace that is joined, for the procfs.
+    pub pid: Option<BorrowedFd<'a>>,
+}
+
 /// A mount that the parent opened for init, detached.
 #[derive(Debug)]
 pub struct Lent {
@@ -128,14 +139,12 @@ pub fn lends(plan: &Plan) -> bool {
 }
 
 /// Opens, in the host's namespaces, what init cannot open itself: bind sources for a user namespace, idmapped
-/// mounts, and sources that name another process's descriptors.
-///
-/// `user_namespace` is the container's, for mounts that take its mapping.
+/// mounts, sources that name another process's descriptors, and the procfs of a pid namespace that init is not in yet.
 ///
 /// # Errors
 /// Names the mount; a missing source is `no such file or directory`.
-pub fn lend(plan: &Plan, user_namespace: Option<BorrowedFd<'_>>) -> Result<Vec<Lent>> {
-    lend::lend(plan, user_namespace)
+pub fn lend(plan: &Plan, owners: &Owners<'_>) -> Result<Vec<Lent>> {
+    lend::lend(plan, owners)
 }
 
 /// Builds the tree, in init's own mount namespace (step BuildRoot): propagation, the root attached on itself,

@@ -102,6 +102,7 @@ impl Bundle {
             mounts: Vec::new(),
             devices: Vec::new(),
             user_namespace: false,
+            procfs_is_lent: false,
             privileged: true,
             masked_paths: Vec::new(),
             readonly_paths: Vec::new(),
@@ -186,7 +187,7 @@ fn masks(plan: &mut Plan) {
 }
 
 fn go(plan: &Plan) -> Result<()> {
-    let mut root = build(plan, lend(plan, None)?)?;
+    let mut root = build(plan, lend(plan, &Owners { user: None, pid: None })?)?;
     root.enter()?;
     root.make_cwd(Path::new("/work/dir"))?;
     root.seal()

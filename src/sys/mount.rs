@@ -44,6 +44,13 @@ pub fn fsconfig_set_flag(context: BorrowedFd<'_>, key: &str) -> Result<()> {
     rustix::mount::fsconfig_set_flag(context, key).map_err(refused!("fsconfig", "SET_FLAG, {key:?}"))
 }
 
+/// Gives an option that is a descriptor to a filesystem context.
+///
+/// fsconfig(2) with FSCONFIG_SET_FD, Linux 5.2.
+pub fn fsconfig_set_fd(context: BorrowedFd<'_>, key: &str, value: BorrowedFd<'_>) -> Result<()> {
+    rustix::mount::fsconfig_set_fd(context, key, value).map_err(refused!("fsconfig", "SET_FD, {key:?}, {}", fd(&value)))
+}
+
 /// Makes (or finds) the superblock that a context describes.
 ///
 /// fsconfig(2) with FSCONFIG_CMD_CREATE, Linux 5.2.

@@ -156,6 +156,24 @@ pub fn unsetenv(name: &str) {
     unsafe { std::env::remove_var(name) }
 }
 
+/// Wipes the environment that this process was executed with, which /proc/PID/environ shows and every child inherits.
+///
+/// To be called in a fork of a process with one thread.
+pub fn wipe_environment() {
+    unsafe extern "C" {
+        static mut environ: *mut *mut c_char;
+    }
+    // SAFETY: there is one thread, so nobody reads or changes the environment meanwhile. `environ` is null or an array of
+    // pointers that ends with null; each string ends with NUL, and it and its array may be written (environ(7)).
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            ptr::write_bytes(*entry, 0, libc::strlen(*entry));
+            entry = entry.add(1);
+        }
+    }
+}
+
 /// Starts a process group led by this process. setpgid(2).
 pub fn own_process_group() -> Result<()> {
     rustix::process::setpgid(None, None).map_err(refused!("setpgid", "0, 0"))

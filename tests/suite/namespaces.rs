@@ -106,7 +106,9 @@ fn a_pid_namespace_is_joined() {
     let mut sandbox = Bundle::new();
     sandbox.up();
     let outer = sandbox.pid().to_string();
-    let mut bundle = Bundle::sh("echo $$; cat /proc/1/comm");
+    let mut bundle = Bundle::sh("echo $$; read comm < /proc/1/comm; echo $comm");
+    // Who bears init does not count.
+    bundle.edit(|spec| spec["linux"]["resources"]["pids"] = json!({"limit": 1}));
     bundle.no_namespace("pid").namespace(json!({"type": "pid", "path": format!("/proc/{outer}/ns/pid")}));
     let text = bundle.output();
     let (pid, comm) = text.split_once('\n').unwrap();
