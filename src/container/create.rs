@@ -11,8 +11,6 @@ use specconv::{Hooks, NamespaceKind};
 use super::pid_file::PidFile;
 use super::store::Lock;
 use super::{Container, Created, Driver, Phase, Process, Record, Request, Rootless, StateDir, start_time, timestamp};
-use specconv::NamespaceKind;
-
 use crate::cgroup::{self, Cgroup, Layout};
 use crate::compat;
 use crate::error::{Context, Error, Kind, Result};

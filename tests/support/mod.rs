@@ -16,6 +16,7 @@ pub mod mountinfo;
 pub mod outcome;
 pub mod skip;
 
+#[allow(unused_imports, reason = "as above")]
 pub use bundle::{Bundle, View};
 
 use std::path::{Path, PathBuf};
