@@ -30,6 +30,7 @@ mod process;
 mod resources;
 mod rootless;
 mod seccomp;
+mod systemd;
 mod update;
 mod user_namespaces;
 mod words;

@@ -32,6 +32,7 @@ pub struct Bundle {
     view: View,
     globals: Vec<String>,
     prelude: String,
+    enter: Vec<String>,
 }
 
 /// Makes a pure cgroup v2 tree in a private mount namespace.
@@ -61,7 +62,15 @@ impl Bundle {
         }
         fill_rootfs(&scratch.join("bundle/rootfs"));
         let spec = default_spec(&token);
-        Bundle { token, scratch, spec, view: View::Host, globals: Vec::new(), prelude: String::new() }
+        Bundle {
+            token,
+            scratch,
+            spec,
+            view: View::Host,
+            globals: Vec::new(),
+            prelude: String::new(),
+            enter: Vec::new(),
+        }
     }
 
     /// A bundle whose program is a shell script.
@@ -147,6 +156,12 @@ impl Bundle {
         self
     }
 
+    /// Runs every command of the runtime beside this systemd, which has to outlive the bundle.
+    pub fn beside(&mut self, systemd: &super::systemd::Systemd) -> &mut Self {
+        self.enter = systemd.enter();
+        self
+    }
+
     /// A global option, for every command.
     pub fn global(&mut self, option: &str) -> &mut Self {
         self.globals.push(option.to_owned());
@@ -220,7 +235,11 @@ impl Bundle {
             View::V1 => V1,
             View::V2 => V2,
         };
-        let mut command = if view.is_empty() && self.prelude.is_empty() {
+        let mut command = if !self.enter.is_empty() {
+            let mut command = Command::new("nsenter");
+            command.args(&self.enter).arg(program);
+            command
+        } else if view.is_empty() && self.prelude.is_empty() {
             Command::new(program)
         } else {
             let mut command = Command::new("unshare");

@@ -15,6 +15,7 @@ pub mod leak;
 pub mod mountinfo;
 pub mod outcome;
 pub mod skip;
+pub mod systemd;
 
 #[allow(unused_imports, reason = "as above")]
 pub use bundle::{Bundle, View};
