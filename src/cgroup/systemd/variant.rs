@@ -13,6 +13,51 @@ use crate::error::{Error, Result};
 /// What such annotations begin with.
 const PREFIX: &str = "org.systemd.property.";
 
+/// Properties that say something of the container's own unit and of nothing else. Engines hand annotations of their
+/// tenants on (CVE-2024-3154), and others reach far: `PIDs` takes any process of the host into the unit, `Conflicts` and
+/// `Requires` stop and start units, `SuccessAction` turns the host off, `DeviceAllow` opens what the config closes.
+const HARMLESS: [&str; 17] = [
+    "After",
+    "Before",
+    "CollectMode",
+    "DefaultDependencies",
+    "Description",
+    "Documentation",
+    "FinalKillSignal",
+    "KillMode",
+    "KillSignal",
+    "OOMPolicy",
+    "RestartKillSignal",
+    "RuntimeMaxUSec",
+    "RuntimeRandomizedExtraUSec",
+    "SendSIGHUP",
+    "SendSIGKILL",
+    "TimeoutStopUSec",
+    "WatchdogSignal",
+];
+
+/// What the names of limits begin with (systemd.resource-control(5)).
+const LIMITS: [&str; 14] = [
+    "AllowedCPUs",
+    "AllowedMemoryNodes",
+    "BlockIO",
+    "CPU",
+    "DefaultMemory",
+    "DefaultStartupMemory",
+    "IO",
+    "IPAccounting",
+    "IPAddressAllow",
+    "IPAddressDeny",
+    "ManagedOOM",
+    "Memory",
+    "Startup",
+    "TasksMax",
+];
+
+fn is_harmless(name: &str) -> bool {
+    HARMLESS.contains(&name) || LIMITS.iter().any(|limit| name.starts_with(limit))
+}
+
 /// How deep arrays and tuples may lie in one another.
 const DEEPEST: u32 = 8;
 
@@ -21,7 +66,7 @@ const DEEPEST: u32 = 8;
 /// A time in seconds becomes the one in microseconds that D-Bus knows: `TimeoutStopSec` is `TimeoutStopUSec`.
 ///
 /// # Errors
-/// A name that no property has, a value that is not in the format.
+/// A name that no property has, one that reaches beyond the container's own unit, a value that is not in the format.
 pub fn annotated(annotations: &BTreeMap<String, String>) -> Result<Vec<Property>> {
     let ours = annotations.iter().filter_map(|(key, text)| Some((key, key.strip_prefix(PREFIX)?, text)));
     ours.map(|(key, name, text)| {
@@ -33,13 +78,17 @@ pub fn annotated(annotations: &BTreeMap<String, String>) -> Result<Vec<Property>
             parse(text).ok_or_else(|| invalid(&format!("{text:?} is not a value in GVariant's text format")))?;
         let seconds =
             name.strip_suffix("Sec").filter(|stem| stem.ends_with(|letter: char| letter.is_ascii_lowercase()));
-        Ok(match seconds {
-            None => Property::new(name.to_owned(), value, Origin::Annotation(key.clone())),
+        let (name, value) = match seconds {
+            None => (name.to_owned(), value),
             Some(stem) => {
                 let value = microseconds(&value).ok_or_else(|| invalid("is not a number of seconds"))?;
-                Property::new(format!("{stem}USec"), Value::U64(value), Origin::Annotation(key.clone()))
+                (format!("{stem}USec"), Value::U64(value))
             }
-        })
+        };
+        if !is_harmless(&name) {
+            return Err(invalid("is a property that reaches beyond the container's own unit, or of no use to it"));
+        }
+        Ok(Property::new(name, value, Origin::Annotation(key.clone())))
     })
     .collect()
 }
@@ -327,6 +376,54 @@ mod tests {
             assert_eq!(parse(bad), None, "{bad}");
         }
         assert_eq!(parse(&("[".repeat(50) + "1" + &"]".repeat(50))), None);
+    }
+
+    #[test]
+    fn t42_cve_2024_3154_no_property_reaches_beyond_the_unit() {
+        let refused = |name: &str, text: &str| {
+            let annotations = BTreeMap::from([(format!("{PREFIX}{name}"), text.to_owned())]);
+            annotated(&annotations).is_err()
+        };
+        for (name, text) in [
+            ("ExecStartPre", "[('/bin/sh', ['sh'], false)]"),
+            ("ExecStopPost", "[('/bin/sh', ['sh'], false)]"),
+            ("PIDs", "[uint32 1]"),
+            ("Conflicts", "['sshd.service']"),
+            ("Requires", "['rescue.target']"),
+            ("Wants", "['rescue.target']"),
+            ("BindsTo", "['sshd.service']"),
+            ("PropagatesStopTo", "['sshd.service']"),
+            ("OnFailure", "['rescue.target']"),
+            ("OnSuccess", "['rescue.target']"),
+            ("RequiresMountsFor", "['/mnt']"),
+            ("SuccessAction", "'poweroff-force'"),
+            ("FailureAction", "'reboot-force'"),
+            ("JobTimeoutAction", "'reboot-force'"),
+            ("JobTimeoutSec", "1"),
+            ("Slice", "'system.slice'"),
+            ("Controller", "':1.1'"),
+            ("User", "'root'"),
+            ("Delegate", "true"),
+            ("DeviceAllow", "[('block-*', 'rwm')]"),
+            ("DevicePolicy", "'auto'"),
+            ("BPFProgram", "[('egress', '/sys/fs/bpf/x')]"),
+            ("IPEgressFilterPath", "['/sys/fs/bpf/x']"),
+        ] {
+            assert!(refused(name, text), "{name}");
+        }
+        // What CRI-O and podman ask for.
+        for (name, text) in [
+            ("After", "['crio.service']"),
+            ("DefaultDependencies", "true"),
+            ("TimeoutStopUSec", "uint64 10000000"),
+            ("TimeoutStopSec", "10"),
+            ("CollectMode", "'inactive-or-failed'"),
+            ("KillSignal", "15"),
+            ("MemoryHigh", "uint64 1"),
+            ("CPUWeight", "uint64 100"),
+        ] {
+            assert!(!refused(name, text), "{name}");
+        }
     }
 
     #[test]
