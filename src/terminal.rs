@@ -79,7 +79,9 @@ pub fn receive(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
     let mut name = [0; 4096];
     let mut received = receive_with_fds(&socket, &mut name).doing("receive the terminal")?;
     match (received.fds.pop(), received.fds.is_empty()) {
-        (Some(master), true) => Ok(master),
+        // It comes from a process beside others: what we copy to and from must be what it should be.
+        (Some(master), true) if pty::ptsname(master.as_fd()).is_ok() => Ok(master),
+        (Some(_), true) => Err(Error::new(Kind::Other, "receive the terminal: what came is not its master")),
         _ => Err(Error::new(Kind::Other, "receive the terminal: expected exactly one descriptor")),
     }
 }
@@ -360,6 +362,19 @@ mod tests {
             Ok(())
         })
         .unwrap()
+    }
+
+    #[test]
+    fn only_a_master_is_received() {
+        let (ours, theirs) = crate::sys::socket::socketpair_seqpacket().unwrap();
+        let pair = open_pair(root().as_fd()).unwrap();
+        send(theirs.as_fd(), &pair).unwrap();
+        assert!(receive(ours.as_fd()).is_ok());
+        let (null, root) = (std::fs::File::open("/dev/null").unwrap(), root());
+        for other in [pair.peer.as_fd(), null.as_fd(), root.as_fd()] {
+            send_with_fds(&theirs, b"/dev/pts/0", &[other]).unwrap();
+            assert!(receive(ours.as_fd()).unwrap_err().to_string().contains("not its master"));
+        }
     }
 
     fn foreground_with(master: OwnedFd, input: BorrowedFd<'static>, output: BorrowedFd<'static>) -> Foreground {
