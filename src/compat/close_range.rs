@@ -7,27 +7,38 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use super::Road;
 use crate::sys::descriptor::{self, close_range_cloexec, set_cloexec};
 use crate::sys::{Errno, Result};
+
+/// close_range(2) itself.
+static ROAD: Road = Road::new();
+
+/// The same, where it knows the flag.
+static CLOEXEC: Road = Road::new();
 
 /// fs.nr_open as kernels are delivered: no process has a descriptor above it, whatever its limits are now.
 const HIGHEST: i32 = 1 << 20;
 
+/// A number that no descriptor has.
+const NONE: u32 = u32::MAX;
+
 /// Marks every descriptor from `first` upwards to be closed by the next exec (CVE-2024-21626).
 pub fn cloexec_from(first: u32) -> Result<()> {
-    match close_range_cloexec(first) {
-        // EINVAL: Linux 5.9 and 5.10 have the call but not the flag. EPERM: a filter older than the call.
-        Err(refused) if matches!(refused.errno, Errno::ENOSYS | Errno::EINVAL | Errno::EPERM) => {
-            for number in i32::try_from(first).unwrap_or(HIGHEST)..HIGHEST {
-                match set_cloexec(number, true) {
-                    Err(refused) if refused.errno != Errno::EBADF => return Err(refused),
-                    _ => {}
-                }
-            }
-            Ok(())
-        }
-        other => other,
+    match CLOEXEC.take(|| close_range_cloexec(first), || close_range_cloexec(NONE)) {
+        Ok(Some(())) => return Ok(()),
+        // Linux 5.9 and 5.10 have the call but not the flag; there is no other reason for EINVAL.
+        Err(refused) if refused.errno == Errno::EINVAL => CLOEXEC.close(),
+        Err(refused) => return Err(refused),
+        Ok(None) => {}
     }
+    for number in i32::try_from(first).unwrap_or(HIGHEST)..HIGHEST {
+        match set_cloexec(number, true) {
+            Err(refused) if refused.errno != Errno::EBADF => return Err(refused),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Closes every descriptor from `first` upwards but these.
@@ -46,13 +57,10 @@ pub fn close_all_but(first: u32, kept: &[BorrowedFd<'_>]) -> Result<()> {
 }
 
 fn close_gap(first: u32, last: u32) -> Result<()> {
-    match descriptor::close_range(first, last) {
-        Err(refused) if matches!(refused.errno, Errno::ENOSYS | Errno::EPERM) => {
-            for number in first..=last.min(HIGHEST as u32) {
-                descriptor::close(number as i32);
-            }
-            Ok(())
+    if ROAD.take(|| descriptor::close_range(first, last), || descriptor::close_range(NONE, NONE))?.is_none() {
+        for number in first..=last.min(HIGHEST as u32) {
+            descriptor::close(number as i32);
         }
-        done => done,
     }
+    Ok(())
 }

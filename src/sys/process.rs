@@ -60,6 +60,16 @@ pub fn clone3(birth: Birth<'_>) -> Result<Side> {
     born(pid, pidfd, || refused!("clone3", "flags={:#x}", args.flags)(Errno::last()))
 }
 
+/// Whether there is a clone3(2): `EINVAL`, which says that no structure came with the call, is a yes.
+pub fn clone3_probe() -> Result<()> {
+    // SAFETY: the kernel looks at the size, which is 0, before anything else, and refuses: there is never a child.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, std::ptr::null::<libc::clone_args>(), 0) };
+    match Errno::result(pid) {
+        Err(Errno::EINVAL) => Ok(()),
+        other => other.map(drop).map_err(refused!("clone3", "null, 0")),
+    }
+}
+
 /// The road without clone3: clone(2) with CLONE_PIDFD, Linux 5.2. It cannot place the child in a cgroup.
 pub fn clone(flags: u64) -> Result<Side> {
     let mut pidfd: i32 = -1;
