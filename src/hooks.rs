@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use specconv::Hook;
 
-use crate::compat::close_range;
+use crate::compat::{close_range, pidfd};
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys;
 use crate::sys::descriptor::{Progress, Watch, pipe, poll, read, set_nonblocking, write};
 use crate::sys::file::{Mode, fchdir, umask};
-use crate::sys::process::{Child, Ended, pidfd_send_signal, waitid};
+use crate::sys::process::{Child, Ended, waitid};
 use crate::sys::spawn::{Program, own_process_group, spawn};
 
 /// The version of the specification that our states name.
@@ -239,7 +239,7 @@ impl Drop for Running {
         if let Some(child) = &self.child {
             // Not reaped yet, so neither id can have become another's.
             let _ = sys::signal::kill_group(child.pid, libc::SIGKILL);
-            let _ = pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL);
+            let _ = pidfd::signal(child, libc::SIGKILL);
             let _ = waitid(child.pidfd.as_fd());
         }
     }

@@ -8,10 +8,11 @@ use specconv::TerminalSize;
 
 use crate::compat::openat2::{Mounts, open_beneath};
 use crate::compat::pty_peer;
+use crate::compat::pidfd;
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::descriptor::{Progress, Watch, poll, read, set_nonblocking, write, write_all};
 use crate::sys::file::{Mode, OFlags, fstatfs};
-use crate::sys::process::{self, Child, Ended, pidfd_send_signal, reap_any, waitid_nohang};
+use crate::sys::process::{self, Child, Ended, reap_any, waitid_nohang};
 use crate::sys::signal::{Set, next_signal, set_mask, signalfd};
 use crate::sys::socket::{connect_unix, receive_with_fds, send_with_fds};
 use crate::sys::{Errno, pty};
@@ -205,7 +206,7 @@ impl Foreground {
                 }
                 (libc::SIGCHLD, _) => {}
                 (libc::SIGWINCH, Some(screen)) => screen.resize()?,
-                _ => match pidfd_send_signal(child.pidfd.as_fd(), signal) {
+                _ => match pidfd::signal(child, signal) {
                     Err(refused) if refused.errno != Errno::ESRCH => return Err(refused.into()),
                     _ => {}
                 },

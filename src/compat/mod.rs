@@ -21,6 +21,7 @@ pub mod mount_setattr;
 pub mod openat2;
 pub mod own_fd;
 pub mod pid_procfs;
+pub mod pidfd;
 pub mod procfs;
 pub mod pty_peer;
 

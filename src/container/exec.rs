@@ -58,7 +58,7 @@ impl Container {
         let class = self.class_of_rdt()?;
         let beside = request.cgroup.is_empty().then_some(init.pid());
         let prepared =
-            Prepared { init: init.pidfd(), cgroup: cgroup.as_ref(), beside, rdt: class.as_ref(), root, console, agent };
+            Prepared { init: init.child(), cgroup: cgroup.as_ref(), beside, rdt: class.as_ref(), root, console, agent };
         let killed = kills(cgroup.as_ref());
         let mut pid_file = None;
         let launched = launch::exec::exec(&plan, prepared, &mut |child| {

@@ -33,7 +33,7 @@ impl Notices {
     /// loop of its own.
     pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
         let watch = self.watch.as_ref().map(AsFd::as_fd);
-        std::iter::once(self.init.pidfd()).chain(watch).collect()
+        std::iter::once(self.init.child().as_fd()).chain(watch).collect()
     }
 
     /// Waits for the next notice, at most this long (`None`: for ever).
@@ -91,7 +91,9 @@ impl Container {
     /// # Errors
     /// `container not running`.
     pub fn notify_end(&self) -> Result<Notices> {
-        Ok(Notices { init: self.init()?.ok_or_else(not_running)?, watch: None })
+        let init = self.init()?.ok_or_else(not_running)?;
+        init.watched()?;
+        Ok(Notices { init, watch: None })
     }
 
     /// Tells when processes of the container are killed for want of memory, and of its end.

@@ -3,9 +3,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use crate::compat::pidfd;
 use crate::sys::Errno;
 use crate::sys::file::{self, CWD, Mode, OFlags};
-use crate::sys::process::{self as sys, Child};
+use crate::sys::process::Child;
 use crate::{Result, error::Context};
 
 /// A process that was alive, and the one meant, when the handle was made.
@@ -23,7 +24,7 @@ impl Process {
         if pid <= 0 {
             return None;
         }
-        sys::pidfd_open(pid).ok().map(|pidfd| Process::new(pid, pidfd))
+        pidfd::open(pid).ok().map(|handle| Process::new(pid, handle))
     }
 
     /// The process with this id that was started then; `None` where it has ended, also where another process has its
@@ -33,7 +34,7 @@ impl Process {
             return Ok(None);
         }
         // The handle comes first: what the start time is read from then is the process behind the handle, or gone.
-        let pidfd = match sys::pidfd_open(pid) {
+        let pidfd = match pidfd::open(pid) {
             Ok(pidfd) => pidfd,
             // EINVAL: the number is now that of a thread.
             Err(refused) if matches!(refused.errno, Errno::ESRCH | Errno::EINVAL) => return Ok(None),
@@ -52,14 +53,17 @@ impl Process {
         self.0.pid
     }
 
-    /// The handle.
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.0.pidfd.as_fd()
+    /// The handle as something that becomes readable at the process's end.
+    ///
+    /// # Errors
+    /// `Unsupported` where the kernel has no such thing.
+    pub fn watched(&self) -> Result<BorrowedFd<'_>> {
+        pidfd::watched(self.0.pidfd.as_fd())
     }
 
     /// Sends a signal by number; `false` where the process has ended.
     pub fn signal(&self, number: i32) -> Result<bool> {
-        match sys::pidfd_send_signal(self.0.pidfd.as_fd(), number) {
+        match pidfd::signal(&self.0, number) {
             Ok(()) => Ok(true),
             Err(refused) if refused.errno == Errno::ESRCH => Ok(false),
             Err(refused) => Err(refused.into()),
@@ -68,7 +72,7 @@ impl Process {
 
     /// Waits until it has ended, at most this many milliseconds (`None`: for ever); `false` where it still lives.
     pub fn wait_for_end(&self, milliseconds: Option<u32>) -> Result<bool> {
-        Ok(sys::poll_in(&[self.0.pidfd.as_fd()], milliseconds)?.contains(&true))
+        Ok(pidfd::wait_for_end(self.0.pidfd.as_fd(), milliseconds)?)
     }
 }
 
@@ -84,7 +88,7 @@ pub fn start_time(pid: i32) -> Option<u64> {
     parse_start_time(line.get(..length)?)
 }
 
-fn parse_start_time(stat: &[u8]) -> Option<u64> {
+pub(crate) fn parse_start_time(stat: &[u8]) -> Option<u64> {
     // The name, in parentheses, may hold anything, parentheses and spaces included: the last one closes it.
     let after_name = stat.iter().rposition(|&byte| byte == b')')?;
     let rest = std::str::from_utf8(stat.get(after_name + 1..)?).ok()?;
@@ -126,7 +130,7 @@ mod tests {
     fn an_ended_process_is_not_found_and_not_signalled() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        let pidfd = sys::pidfd_open(pid).unwrap();
+        let pidfd = pidfd::open(pid).unwrap();
         let process = Process::new(pid, pidfd);
         assert!(process.wait_for_end(Some(5000)).unwrap());
         assert_eq!(start_time(pid), None);

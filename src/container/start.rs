@@ -53,7 +53,7 @@ impl Container {
     /// Waits until the program says it is ready, or ends, and tells the service manager.
     pub fn wait_until_ready(&self, relay: &Relay) -> Result<()> {
         match self.init()? {
-            Some(init) => relay.serve(init.pid(), init.pidfd()),
+            Some(init) => relay.serve(init.pid(), init.watched()?),
             None => Ok(()),
         }
     }

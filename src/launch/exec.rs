@@ -22,7 +22,7 @@
 //! (CVE-2022-29162, CVE-2016-9962).
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::unistd::Pid;
 
@@ -35,15 +35,15 @@ use crate::identity::label;
 use crate::plan::{ExecPlan, ProgramPlan};
 use crate::program;
 use crate::seccomp::Moment;
+use crate::sys;
 use crate::sys::process::{self, Child};
-use crate::sys::{self, namespace};
 use crate::{compat, identity, limits, namespaces, rdt, signal, terminal};
 
 /// What the parent opened on the host before there was a child.
 #[derive(Debug)]
 pub struct Prepared<'a> {
     /// The container's init.
-    pub init: BorrowedFd<'a>,
+    pub init: &'a Child,
     /// The container's cgroup.
     pub cgroup: Option<&'a Cgroup>,
     /// Whose cgroup is joined where the container's takes no process any more: init's. `None` where the user has
@@ -181,7 +181,7 @@ fn walk(
 fn let_go_of_the_host(plan: &ProgramPlan, prepared: &Prepared<'_>, link: &Link) -> Result<()> {
     let kept = [
         Some(link.as_fd()),
-        Some(prepared.init),
+        Some(prepared.init.as_fd()),
         prepared.root.as_ref().map(AsFd::as_fd),
         prepared.console.as_ref().map(AsFd::as_fd),
     ];
@@ -192,7 +192,7 @@ fn let_go_of_the_host(plan: &ProgramPlan, prepared: &Prepared<'_>, link: &Link) 
 
 fn join(plan: &ExecPlan, prepared: &mut Prepared<'_>) -> Result<()> {
     if plan.join != 0 {
-        namespace::setns(prepared.init, plan.join).doing("join the container's namespaces")?;
+        compat::pidfd::join(prepared.init, plan.join).doing("join the container's namespaces")?;
     }
     if plan.program.user_namespace {
         namespaces::become_root()?;

@@ -6,6 +6,7 @@ use super::cursor::{Cursor, Side};
 use super::rendezvous::{self, Link};
 use super::{Launched, Milestone, Observer, Prepared, Step, Undo, init, spawn};
 use crate::cgroup::{Cgroup, Entrance};
+use crate::compat::pidfd;
 use crate::error::{Context, Error, Kind, Result};
 use crate::hooks::{self, HookKind};
 use crate::plan::{Plan, ProgramPlan};
@@ -145,9 +146,10 @@ pub(super) fn warnings(ready: &[u8]) -> Vec<String> {
 /// Kills and reaps: the undo of every clone.
 pub(super) fn end_on_failure(undo: &mut Undo<'_>, child: &Child) -> Result<()> {
     let pidfd = child.pidfd.try_clone().map_err(crate::sys::refused!("dup"))?;
+    let child = Child { pid: child.pid, pidfd };
     undo.push(move || {
-        let _ = process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
-        let _ = process::waitid(pidfd.as_fd());
+        let _ = pidfd::signal(&child, libc::SIGKILL);
+        let _ = process::waitid(child.as_fd());
     });
     Ok(())
 }

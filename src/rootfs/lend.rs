@@ -13,7 +13,7 @@ use super::mount::{fresh_attributes, is_door, open_source, recipe, spread};
 use super::{Lent, Owners, Plan};
 use crate::compat::mount_api::Detached;
 use crate::compat::mount_setattr::{Change, attribute};
-use crate::compat::pid_procfs;
+use crate::compat::{clone3, pid_procfs, pidfd};
 use crate::error::{Context, Error, Result};
 use crate::sys::file::{self, CWD, Mode, OFlags};
 use crate::sys::mount::MountAttr;
@@ -104,7 +104,7 @@ impl<'a> Mappings<'a> {
 /// A user namespace with this mapping. A process must be in it while it is written; it does nothing but wait for
 /// its end.
 fn mapped_namespace(uids: &[IdMap], gids: &[IdMap]) -> Result<OwnedFd> {
-    let child = match process::clone3(Birth { flags: libc::CLONE_NEWUSER as u64, cgroup: None })? {
+    let child = match clone3::bear(Birth { flags: libc::CLONE_NEWUSER as u64, cgroup: None })?.0 {
         Side::Parent(child) => child,
         Side::Child => loop {
             let _ = process::set_death_signal(libc::SIGKILL);
@@ -112,7 +112,7 @@ fn mapped_namespace(uids: &[IdMap], gids: &[IdMap]) -> Result<OwnedFd> {
         },
     };
     let namespace = write_maps(&child, uids, gids);
-    process::pidfd_send_signal(child.as_fd(), libc::SIGKILL)?;
+    pidfd::signal(&child, libc::SIGKILL)?;
     process::waitid(child.as_fd())?;
     namespace
 }

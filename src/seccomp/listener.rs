@@ -55,12 +55,13 @@ pub fn connect(listener: &Listener) -> Result<OwnedFd> {
         .at(|| "linux.seccomp.listenerPath".to_owned())
 }
 
-/// Takes the listener out of the process that loaded the filter; `None` where we have no right to (a user without root's
-/// rights over a child that hides).
+/// Takes the listener out of the process that loaded the filter; `None` where we cannot (a user without root's rights over
+/// a child that hides), and the child has to send it.
 pub fn take(child: BorrowedFd<'_>, number: i32) -> Result<Option<OwnedFd>> {
     match process::pidfd_getfd(child, number) {
         Ok(listener) => Ok(Some(listener)),
-        Err(refused) if refused.errno == Errno::EPERM => Ok(None),
+        // ENOSYS: before Linux 5.6.
+        Err(refused) if matches!(refused.errno, Errno::EPERM | Errno::ENOSYS) => Ok(None),
         Err(refused) => Err(refused).doing("take the seccomp listener"),
     }
 }

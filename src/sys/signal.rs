@@ -83,6 +83,17 @@ pub fn next_signal(signals: BorrowedFd<'_>) -> Result<Option<i32>> {
     }
 }
 
+/// Sends a signal to whoever has this number. kill(2).
+pub fn kill(pid: super::process::Pid, signal: i32) -> Result<()> {
+    if pid < 1 {
+        // These are groups of processes.
+        return Err(Refused::new("kill", format_args!("{pid}, {signal}"), Errno::EINVAL));
+    }
+    // SAFETY: kill takes two integers.
+    let done = unsafe { libc::kill(pid, signal) };
+    Errno::result(done).map(drop).map_err(refused!("kill", "{pid}, {signal}"))
+}
+
 /// Sends a signal to a process group. kill(2) with a negative id.
 pub fn kill_group(leader: super::process::Pid, signal: i32) -> Result<()> {
     if leader <= 1 {
