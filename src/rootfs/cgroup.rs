@@ -39,18 +39,19 @@ fn unified_at(site: Site<'_>, mount: &Mount, fs: &Filesystem, target: &Target, p
     let options = fs.data.iter().map(|option| (option.key.as_str(), option.value.as_deref())).collect();
     let attributes = fresh_attributes(mount);
     let recipe = Recipe { fstype: "cgroup2", source: Some("cgroup"), options, attributes };
-    let tree = match (Detached::filesystem(&recipe), path) {
+    // On the old road making and attaching are one call, and so is its refusal.
+    let made = Detached::filesystem(&recipe).and_then(|tree| site.attach(tree, target));
+    let own = match (made, path) {
         // A user namespace without a cgroup namespace of its own may not mount one; its own cgroup can be bound.
         (Err(error), Some(path)) if matches!(error.errno(), Some(Errno::EPERM | Errno::EBUSY)) => {
-            match bound(path, Reach::Tree, attributes) {
-                // The cgroup was made where this mount namespace cannot see it. Nothing is then to be seen.
-                Err(error) if error.errno() == Some(Errno::ENOENT) => {
-                    mask::empty_directory(site.plan.mount_label.as_deref())
-                }
-                other => other,
-            }
+            bound(path, Reach::Tree, attributes)
         }
-        (made, _) => made.doing("make a cgroup2"),
+        (made, _) => return made.doing("make a cgroup2"),
+    };
+    let tree = match own {
+        // The cgroup was made where this mount namespace cannot see it. Nothing is then to be seen.
+        Err(error) if error.errno() == Some(Errno::ENOENT) => mask::empty_directory(site.plan.mount_label.as_deref()),
+        other => other,
     }?;
     site.attach(tree, target).doing("attach the mount")
 }

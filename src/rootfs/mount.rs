@@ -295,7 +295,13 @@ fn filesystem_at(
         true => Some(target.again(site.root)?),
         false => None,
     };
-    let attached = site.attach(tree, &target).doing("attach the mount")?;
+    let attached = match site.attach(tree, &target) {
+        // On the old road making and attaching are one call, and so is its refusal.
+        Err(error) if error.errno() == Some(Errno::EPERM) && fs.fstype == "sysfs" => {
+            return super::sysfs::borrow_host(site, mount, &target).map(|attached| (attached, None));
+        }
+        other => other.doing("attach the mount")?,
+    };
     if let Some(covered) = covered {
         copy_up::copy(covered.as_fd(), attached.as_fd()).doing("copy what the tmpfs covers")?;
     }
