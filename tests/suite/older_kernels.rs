@@ -1,37 +1,12 @@
 //! The life of a container where system calls are missing: on an older kernel (ENOSYS), and below an engine whose filter
 //! refuses what it does not know (EPERM). A seccomp filter around the runtime plays both (security.md T45).
 
-use std::io;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
-
 use serde_json::json;
 
 use crate::require;
+use crate::support::filter::without;
 use crate::support::outcome::Outcome;
 use crate::support::{Bundle, is_orlop, is_root};
-
-/// Puts a filter around the command in which these calls answer with `errno`.
-fn without(command: &mut Command, calls: &[libc::c_long], errno: i32) {
-    let instruction = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
-    // seccomp_data.nr is at offset 0.
-    let mut program = vec![instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)];
-    for (index, call) in calls.iter().enumerate() {
-        let to_refusal = (calls.len() - index) as u8;
-        program.push(instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, to_refusal, 0, *call as u32));
-    }
-    program.push(instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW));
-    program.push(instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32));
-    let install = move || {
-        let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
-        // SAFETY: the filter and its instructions live until the call returns, and the kernel copies them. Between fork and
-        // exec this closure makes one system call and allocates nothing.
-        let answer = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &filter) };
-        if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-    };
-    // SAFETY: the closure is safe to run between fork and exec, as it says itself.
-    unsafe { command.pre_exec(install) };
-}
 
 /// A bundle that uses what has fallbacks: flags, binds, a terminal's devices, masks, a read-only root.
 fn ambitious() -> Bundle {
@@ -88,12 +63,14 @@ macro_rules! calls {
 calls! {
     openat2: [SYS_openat2],
     clone3: [SYS_clone3],
+    pidfd: [SYS_pidfd_open, SYS_pidfd_send_signal, SYS_pidfd_getfd],
     close_range: [SYS_close_range],
     mount_setattr: [SYS_mount_setattr],
-    mount_api: [SYS_fsopen, SYS_fsconfig, SYS_fsmount, SYS_open_tree, SYS_move_mount, SYS_mount_setattr],
+    mount_api: [SYS_fsopen, SYS_fsconfig, SYS_fsmount, SYS_fspick, SYS_open_tree, SYS_move_mount, SYS_mount_setattr],
     statx: [SYS_statx],
     fchmodat2: [SYS_fchmodat2],
     faccessat2: [SYS_faccessat2],
+    memfd_create: [SYS_memfd_create],
 }
 
 /// A kernel without keyrings is one thing; keyrings that we may not make are another, and there is a flag for it.
@@ -102,4 +79,13 @@ fn keyctl() {
     require!(is_root(), "root of the host");
     require!(is_orlop(), "a runtime of many roads");
     lives_without(&[libc::SYS_keyctl], libc::ENOSYS);
+    let bundle = Bundle::sh("echo in");
+    bundle.write();
+    let run = |flags: &[&str]| -> Outcome {
+        let mut command = bundle.command(&bundle.with_bundle(&[&["run"], flags].concat()));
+        without(&mut command, &[libc::SYS_keyctl], libc::EPERM);
+        bundle.finish(command)
+    };
+    run(&[]).fails_with("create session keyring");
+    assert_eq!(run(&["--no-new-keyring"]).ok().text(), "in");
 }

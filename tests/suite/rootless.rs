@@ -5,6 +5,7 @@ use std::os::unix::fs::chown;
 use serde_json::json;
 
 use crate::require;
+use crate::support::filter;
 use crate::support::outcome::Outcome;
 use crate::support::{Bundle, binary, is_root, status_field};
 
@@ -31,6 +32,7 @@ fn rootless(script: &str) -> Bundle {
 #[track_caller]
 fn call(bundle: &Bundle, words: &[&str]) -> Outcome {
     let mut command = bundle.viewed("setpriv".as_ref());
+    filter::as_asked(&mut command);
     command.args(["--reuid", "1000", "--regid", "1000", "--clear-groups"]).arg(binary()).arg("--root");
     command.arg(bundle.state_root()).args(words).env_remove("XDG_RUNTIME_DIR");
     bundle.finish(command)

@@ -83,7 +83,8 @@ fn the_payload_sees_the_errno() {
 #[test]
 fn run_and_exec_are_under_one_filter_each() {
     require!(is_root(), "root of the host");
-    let ours: u32 = status_field("self", "Seccomp_filters").map_or(0, |count| count.trim().parse().unwrap());
+    let before: u32 = status_field("self", "Seccomp_filters").map_or(0, |count| count.trim().parse().unwrap());
+    let ours = before + u32::from(std::env::var_os("ORLOP_WITHOUT").is_some());
     for no_new_privileges in [json!(null), json!(false), json!(true)] {
         let mut bundle = filtered("exec sleep 1000", no_mkdir(1));
         bundle.edit(|spec| {

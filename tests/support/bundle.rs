@@ -222,6 +222,9 @@ impl Bundle {
     /// As [`Bundle::command`], with another binary.
     pub fn command_of<S: AsRef<OsStr>>(&self, binary: &Path, args: &[S]) -> Command {
         let mut command = self.viewed(binary);
+        if binary == super::binary() {
+            super::filter::as_asked(&mut command);
+        }
         command.arg("--root").arg(self.state_root()).args(&self.globals).args(args);
         command
     }

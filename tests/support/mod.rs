@@ -11,6 +11,7 @@ pub mod bundle;
 pub mod canary;
 pub mod cgroup;
 pub mod console;
+pub mod filter;
 pub mod leak;
 pub mod mountinfo;
 pub mod outcome;
