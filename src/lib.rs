@@ -22,6 +22,10 @@ pub mod cli;
 mod compat;
 pub mod container;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+#[path = "../fuzz/targets.rs"]
+pub mod fuzzing;
 pub mod hooks;
 pub mod host;
 pub mod identity;

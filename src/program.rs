@@ -18,7 +18,11 @@ use crate::sys::{Errno, Words};
 mod diagnosis;
 mod passwd;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use diagnosis::format_of;
 pub use passwd::home;
+#[cfg(any(test, fuzzing))]
+pub(crate) use passwd::home_in;
 
 /// A program that only waits for execve.
 #[derive(Debug)]

@@ -93,7 +93,7 @@ impl Layout {
         Layout { mode: Mode::Unified, hierarchies: vec![hierarchy] }
     }
 
-    fn from_mounts(own: &str, mountinfo: &str) -> Layout {
+    pub(crate) fn from_mounts(own: &str, mountinfo: &str) -> Layout {
         let near: Vec<Mounted<'_>> = mountinfo.lines().filter_map(Mounted::parse).filter(Mounted::is_near).collect();
         let mounts: Vec<&Mounted<'_>> =
             near.iter().filter(|mount| mount.fstype.starts_with("cgroup") && !mount.is_covered(&near)).collect();

@@ -339,7 +339,7 @@ fn group(text: &str) -> anyhow::Result<u32> {
     }
 }
 
-fn exec_request(exec: Exec, args: Vec<String>) -> anyhow::Result<ExecRequest> {
+pub(super) fn exec_request(exec: Exec, args: Vec<String>) -> anyhow::Result<ExecRequest> {
     let process = match given(exec.process) {
         Some(file) => ExecProcess::File(file),
         None if args.is_empty() => bail!("process args cannot be empty"),

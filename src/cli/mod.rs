@@ -203,6 +203,32 @@ fn dispatch(program: &str, global: &Global, parsed: Parsed, operands: Vec<String
     Ok(done?)
 }
 
+/// Reads a command line and the limits in it, and does nothing: for the fuzzer.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read(words: &[&str]) -> Option<()> {
+    let own = |words: Vec<String>| words.into_iter();
+    let mut flags = bare(Global::augment_args);
+    let sorted = words::sort(&flags, Flags::BeforeOperands, words.iter().map(|word| (*word).to_owned())).ok()?;
+    parse::<Global>(&mut flags, sorted.flags).ok()?;
+    // What is misspelt or miscounted would be told on standard output.
+    let entry = known(sorted.operands.first()?).ok()?;
+    let rest = sorted.operands.get(1..)?.to_vec();
+    let counted_words = words::sort(&bare(entry.augment), entry.flags, own(rest)).ok()?;
+    counted(entry, "orlop", counted_words.operands.len()).ok()?;
+    let program = Program { name: "orlop", called: "orlop".to_owned() };
+    let asked = ask(&program, sorted.operands, &mut flags).ok()?;
+    preserved(&asked);
+    match asked {
+        Asked::Command(Parsed::Update(update), _) if update.resources.is_none() => {
+            limits::asked(&update).map(drop).ok()
+        }
+        Asked::Command(Parsed::Exec(exec), args) if exec.process.is_none() => {
+            command::exec_request(*exec, args).map(drop).ok()
+        }
+        _ => Some(()),
+    }
+}
+
 /// The words as text: ids, paths and arguments all end in JSON.
 fn text(words: Vec<OsString>) -> anyhow::Result<Vec<String>> {
     words

@@ -33,6 +33,8 @@ pub use delete::{Deletion, delete};
 pub use descriptors::check_preserved;
 pub use kill::Whom;
 pub use notice::{Notice, Notices};
+#[cfg(any(test, fuzzing))]
+pub(crate) use process::parse_start_time;
 pub use process::{Process, start_time};
 pub use record::{Phase, Record};
 pub use store::StateDir;

@@ -69,7 +69,7 @@ pub mod exec;
 pub mod gate;
 pub mod init;
 pub mod parent;
-mod rendezvous;
+pub(crate) mod rendezvous;
 mod spawn;
 
 use crate::cgroup::Cgroup;

@@ -65,7 +65,7 @@ fn strange_format(file: &File) -> Cow<'static, str> {
 
 /// What kind of program a file is.
 #[derive(Debug, PartialEq, Eq)]
-enum Format {
+pub(crate) enum Format {
     Empty,
     Script { interpreter: PathBuf },
     Elf { machine: u16, interpreter: Option<PathBuf> },
@@ -95,7 +95,7 @@ impl File {
 }
 
 /// Reads the headers through `read(offset, length)`, which may give less than it was asked for.
-fn format_of(read: impl Fn(u64, usize) -> Vec<u8>) -> Format {
+pub(crate) fn format_of(read: impl Fn(u64, usize) -> Vec<u8>) -> Format {
     /// BINPRM_BUF_SIZE: what the kernel looks at.
     const HEAD: usize = 256;
     let head = read(0, HEAD);

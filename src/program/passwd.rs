@@ -27,7 +27,7 @@ fn open() -> Option<File> {
     (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| File::from(file))
 }
 
-fn home_in(passwd: impl Read, uid: u32) -> Option<String> {
+pub(crate) fn home_in(passwd: impl Read, uid: u32) -> Option<String> {
     let mut reader = BufReader::with_capacity(4096, passwd);
     let mut line = Vec::new();
     loop {

@@ -100,6 +100,13 @@ fn table() -> Result<Vec<Line>> {
     Ok(table.split(|byte| *byte == b'\n').filter_map(line).collect())
 }
 
+/// Paths of the mounts below a directory, as a table tells them, for the fuzzer.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn points_below(table: &[u8], root: &Path) -> Vec<PathBuf> {
+    let table: Vec<Line> = table.split(|byte| *byte == b'\n').filter_map(line).collect();
+    below(&table, root).into_iter().map(|mount| mount.path).collect()
+}
+
 /// Field 5 is the mount point; from field 7 to a dash stand the peer groups (proc_pid_mountinfo(5)).
 fn line(text: &[u8]) -> Option<Line> {
     let mut fields = text.split(|byte| *byte == b' ');

@@ -30,7 +30,11 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use below::points_below;
 pub use below::{mounted_below, unmount_below};
+#[cfg(any(test, fuzzing))]
+pub(crate) use pivot::kernel_view;
 
 /// Everything that is decided about the root filesystem before the clone.
 #[derive(Debug, Clone)]

@@ -149,7 +149,7 @@ fn kernel_views(rootfs: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The mount point of a line of mountinfo (proc_pid_mountinfo(5)) that tells of a whole procfs or sysfs.
-fn kernel_view(line: &[u8]) -> Option<PathBuf> {
+pub(crate) fn kernel_view(line: &[u8]) -> Option<PathBuf> {
     let mut fields = line.split(|byte| *byte == b' ').skip(3);
     let (root, point) = (fields.next()?, fields.next()?);
     let fstype = fields.skip_while(|field| *field != b"-").nth(1)?;

@@ -138,7 +138,7 @@ pub fn load(plan: &Plan) -> Result<Option<OwnedFd>> {
 const KILL_THREAD: u32 = 0;
 
 /// The value that a filter returns for an action (linux/seccomp.h).
-fn code(action: SeccompAction) -> u32 {
+pub(crate) fn code(action: SeccompAction) -> u32 {
     match action {
         SeccompAction::KillThread => KILL_THREAD,
         SeccompAction::KillProcess => 0x8000_0000,
