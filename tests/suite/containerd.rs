@@ -3,7 +3,7 @@
 //! Each test starts a containerd of its own, with everything it keeps in the scratch directory, in one of the three
 //! views of the cgroups.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::require;
@@ -176,4 +176,35 @@ fn containerd_gives_a_terminal() {
     let outcome = containerd.bundle.finish(command);
     assert!(outcome.stdout.contains("/dev/pts/0") && outcome.stdout.contains("terminal"), "{outcome}");
     assert_eq!(outcome.code(), 3, "{outcome}");
+}
+
+/// `ctr run --seccomp` asks for containerd's own profile.
+#[test]
+fn containerds_own_filter_is_in_force() {
+    require!(is_root(), "root of the host");
+    let runc = Path::new("/usr/sbin/runc");
+    require!(runc.exists(), "runc beside orlop");
+    let containerd = Containerd::start(View::Host);
+    let look = ["/bin/grep", "-E", "^(Seccomp|NoNewPrivs)", "/proc/self/status"];
+    let told = |runtime: &Path| {
+        let run = |options: &[&str], program: &[&str]| {
+            let mut words = containerd.run(options, program);
+            words[2] = runtime.display().to_string();
+            containerd.finish(&words.iter().map(String::as_str).collect::<Vec<_>>()).ok().stdout
+        };
+        let first = run(&["--rm", "--seccomp"], &look);
+        run(&["--detach", "--seccomp"], &["/bin/sleep", "1000"]);
+        let exec = [&["task", "exec", "--exec-id", "e1", "c1"][..], &look].concat();
+        let second = containerd.finish(&exec).ok().stdout;
+        containerd.finish(&["task", "kill", "--signal", "SIGKILL", "c1"]).ok();
+        wait_until("the task stopped", || containerd.finish(&["task", "ls"]).ok().stdout.contains("STOPPED"));
+        containerd.finish(&["task", "delete", "c1"]);
+        containerd.finish(&["container", "delete", "c1"]).ok();
+        (first, second)
+    };
+    let ours = told(binary());
+    for told in [&ours.0, &ours.1] {
+        assert!(told.contains("Seccomp:\t2\n"), "{told}");
+    }
+    assert_eq!(ours, told(runc));
 }

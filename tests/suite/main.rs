@@ -12,6 +12,7 @@ mod containerd;
 mod delegated;
 mod descriptors;
 mod devices;
+mod docker;
 mod engines;
 mod errors;
 mod events;
