@@ -72,6 +72,8 @@ pub fn convert(bytes: &[u8]) -> Result<Converted, Invalid> {
         .enumerate()
         .map(|(index, mount)| mount::mount(index, mount, (&uid_mappings, &gid_mappings), &mut warnings))
         .collect::<Result<Vec<_>, _>>()?;
+    let receiver = annotations.get(seccomp::RECEIVER).map(String::as_str);
+    let seccomp = linux.seccomp.map(|asked| seccomp::seccomp(asked, receiver)).transpose()?.flatten();
     let config = Config {
         root,
         process,
@@ -89,7 +91,7 @@ pub fn convert(bytes: &[u8]) -> Result<Converted, Invalid> {
         resources: resources::resources(linux.resources.unwrap_or_default(), &mut warnings)?,
         intel_rdt: linux.intel_rdt.map(|rdt| placement::intel_rdt(rdt, &mut warnings)).transpose()?,
         memory_policy: linux.memory_policy.map(placement::memory_policy).transpose()?,
-        seccomp: linux.seccomp.map(seccomp::seccomp).transpose()?.flatten(),
+        seccomp,
         sysctl: linux.sysctl.map(|pairs| sysctl::sysctls(pairs, &namespaces)).transpose()?.unwrap_or_default(),
         namespaces,
         rootfs_propagation: rootfs::propagation(linux.rootfs_propagation)?,

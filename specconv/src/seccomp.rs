@@ -65,8 +65,11 @@ pub(crate) const FLAGS: [&str; 4] = [
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
 ];
 
-/// The filter; no default action and no rules is none, as runc reads it.
-pub(crate) fn seccomp(asked: spec::Seccomp) -> Result<Option<Seccomp>, Invalid> {
+/// crun's annotation for what `listenerPath` says, of before there was one.
+pub(crate) const RECEIVER: &str = "run.oci.seccomp.receiver";
+
+/// The filter; no default action and no rules is none, as runc reads it. `receiver` is the annotation [`RECEIVER`].
+pub(crate) fn seccomp(asked: spec::Seccomp, receiver: Option<&str>) -> Result<Option<Seccomp>, Invalid> {
     let rules = asked.syscalls.unwrap_or_default();
     let Some(default) = said(asked.default_action) else {
         if rules.is_empty() {
@@ -102,7 +105,10 @@ pub(crate) fn seccomp(asked: spec::Seccomp) -> Result<Option<Seccomp>, Invalid> 
     }
     let syscalls =
         rules.into_iter().enumerate().map(|(index, asked)| rule(index, asked)).collect::<Result<Vec<_>, _>>()?;
-    let listener_path = said(asked.listener_path);
+    if receiver.is_some_and(|path| !path.starts_with('/')) {
+        return refuse(format_args!("annotations[{RECEIVER:?}]"), "it is not an absolute path");
+    }
+    let listener_path = said(asked.listener_path).or_else(|| receiver.map(str::to_owned));
     let listener_metadata = said(asked.listener_metadata);
     if listener_metadata.is_some() && listener_path.is_none() {
         return refuse("linux.seccomp.listenerMetadata", "there is no listenerPath");

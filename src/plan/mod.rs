@@ -401,7 +401,20 @@ fn seccomp_plan(
     process: &Process,
     warnings: &mut Vec<specconv::Warning>,
 ) -> Result<Option<seccomp::Plan>> {
+    // crun's ways past the profile: refused, never skipped.
+    for (name, why) in [
+        ("run.oci.seccomp.plugins", "orlop loads no library"),
+        ("run.oci.seccomp_bpf_data", "orlop takes a profile in linux.seccomp, not its program"),
+    ] {
+        if config.annotations.contains_key(name) {
+            return Err(Error::unsupported(format!("annotations[{name:?}]"), why));
+        }
+    }
     let Some(profile) = &config.seccomp else { return Ok(None) };
+    // crun's way to be strict.
+    if config.annotations.get("run.oci.seccomp_fail_unknown_syscall").is_some_and(|value| value != "0") {
+        seccomp::all_known(profile)?;
+    }
     warnings.extend(seccomp::warnings(profile));
     seccomp::plan(profile, process.no_new_privileges).map(Some)
 }

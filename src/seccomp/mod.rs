@@ -14,7 +14,7 @@ use std::os::fd::OwnedFd;
 
 use specconv::{Seccomp, SeccompAction, Warning};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::sys::seccomp::{self, Flags};
 
 mod abi;
@@ -122,6 +122,20 @@ pub fn warnings(profile: &Seccomp) -> Vec<Warning> {
         }
     }
     warnings
+}
+
+/// Whether every name is that of a system call, on some machine.
+///
+/// # Errors
+/// The first that is not.
+pub fn all_known(profile: &Seccomp) -> Result<()> {
+    for (entry, rule) in profile.syscalls.iter().enumerate() {
+        if let Some((index, name)) = rule.names.iter().enumerate().find(|(_, name)| abi::call(name).is_none()) {
+            let field = format!("linux.seccomp.syscalls[{entry}].names[{index}]");
+            return Err(Error::invalid(field, format!("{name:?} is no system call that this version of orlop knows")));
+        }
+    }
+    Ok(())
 }
 
 /// Puts this process under the filter, in its own name: no_new_privs stays as it is, and no flag is left out when the

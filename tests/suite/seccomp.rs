@@ -435,3 +435,34 @@ fn an_agent_is_needed() {
     unused["listenerPath"] = json!("/no/such/agent");
     filtered("true", unused).run().ok();
 }
+
+/// crun's words of before the specification had its own, and two that would load somebody's code.
+#[test]
+fn annotations_of_crun_are_understood_or_refused() {
+    require!(is_root(), "root of the host");
+    require!(is_orlop(), "a reader of crun's annotations");
+    let annotated = |mut profile: Value, name: &str, value: &str| {
+        profile.as_object_mut().unwrap().remove("listenerPath");
+        profile.as_object_mut().unwrap().remove("listenerMetadata");
+        let mut bundle = filtered("mkdir /tmp/x; true", profile);
+        bundle.edit(|spec| spec["annotations"] = json!({name: value}));
+        bundle
+    };
+    let sockets = Bundle::new();
+    let socket = sockets.scratch("agent").display().to_string();
+    let asked = agent(socket.as_ref());
+    let outcome = annotated(notifying(""), "run.oci.seccomp.receiver", &socket).run().ok();
+    assert!(outcome.stderr.contains("Remote I/O error"), "{outcome}");
+    assert!(asked.recv().is_ok());
+    let relative = annotated(notifying(""), "run.oci.seccomp.receiver", "agent").run();
+    relative.fails_with("run.oci.seccomp.receiver");
+
+    let unknown = denying(json!([{"names": ["mkdir", "no_such_call"], "action": "SCMP_ACT_ERRNO"}]));
+    let strict = "run.oci.seccomp_fail_unknown_syscall";
+    annotated(unknown.clone(), strict, "1").run().fails_with("linux.seccomp.syscalls[0].names[1]");
+    annotated(unknown, strict, "0").run().ok();
+    annotated(no_mkdir(1), strict, "1").run().ok();
+    for refused in ["run.oci.seccomp.plugins", "run.oci.seccomp_bpf_data"] {
+        annotated(no_mkdir(1), refused, "x").run().fails_with(refused);
+    }
+}
