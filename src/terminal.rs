@@ -7,8 +7,8 @@ use std::time::Duration;
 use specconv::TerminalSize;
 
 use crate::compat::openat2::{Mounts, open_beneath};
-use crate::compat::pty_peer;
 use crate::compat::pidfd;
+use crate::compat::pty_peer;
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::descriptor::{Progress, Watch, poll, read, set_nonblocking, write, write_all};
 use crate::sys::file::{Mode, OFlags, fstatfs};
