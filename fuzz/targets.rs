@@ -30,6 +30,7 @@ pub fn config(bytes: &[u8]) {
             layout: &Layout::from_mounts(own, mounts),
             helpers: None,
             systemd: None,
+            lending: true,
             rootfs: PathBuf::from("/b/rootfs"),
             bundle: PathBuf::from("/b"),
         };
