@@ -238,6 +238,14 @@ fn t09_destinations_that_are_the_root() {
         let mut trap = Trap::sh("cat /proc/self/mountinfo");
         trap.mount(json!({"destination": destination, "type": "tmpfs", "source": "overroot"}));
         trap.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "later"}));
+        trap.survive();
+        // A root that still works, so that the payload can say where the later mount is.
+        let rootfs = trap.rootfs("");
+        trap.edit(|spec| {
+            let mounts = spec["mounts"].as_array_mut().unwrap();
+            let over = mounts.iter_mut().find(|mount| mount["source"] == "overroot").unwrap();
+            *over = json!({"destination": destination, "type": "bind", "source": rootfs, "options": ["rbind"]});
+        });
         trap.survive().said(|text| {
             let mounts = mountinfo::parse(text);
             assert!(

@@ -41,14 +41,18 @@ const STRAY: &[&str] =
     &["null", "zero", "full", "random", "urandom", "tty", "ptmx", "fd", "stdin", "stdout", "stderr", "core", "console"];
 
 /// How the host was: a name and what was seen there.
-pub struct Host(BTreeMap<String, String>);
+pub struct Host {
+    seen: BTreeMap<String, String>,
+    token: String,
+}
 
 impl Host {
-    /// Looks at everything.
-    pub fn observe() -> Host {
+    /// Looks at everything. Mounts of other tests, which run at the same time, do not carry this test's token.
+    pub fn observe(token: &str) -> Host {
         let mut seen = BTreeMap::new();
         // Of this thread: its mount namespace is its own (see `enter`).
-        for line in std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap().lines() {
+        let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+        for line in mounts.lines().filter(|line| line.contains(token) || !line.contains("/orlop-test-")) {
             seen.insert(format!("mount {line}"), "there".to_owned());
         }
         for &path in VALUES {
@@ -72,25 +76,29 @@ impl Host {
         }
         let binary = crate::support::binary();
         seen.insert(binary.display().to_string(), facts(binary));
-        seen.insert("own cgroups".to_owned(), std::fs::read_to_string("/proc/thread-self/cgroup").unwrap());
+        let own = std::fs::read_to_string("/proc/thread-self/cgroup").unwrap();
         for hierarchy in crate::support::cgroup::hierarchies() {
+            // Others may mount hierarchies meanwhile; ours stay.
+            let controllers = format!(":{}:", hierarchy.controllers.join(","));
+            let line = own.lines().find_map(|line| line.split_once(&controllers));
+            seen.insert(format!("own cgroup in {controllers}"), line.map_or("", |(_, path)| path).to_owned());
             let agent = hierarchy.at.join("release_agent");
             let meta = std::fs::metadata(&hierarchy.at).unwrap();
             let value = format!("{:o} {}:{} {:?}", meta.mode(), meta.uid(), meta.gid(), std::fs::read(agent).ok());
             seen.insert(hierarchy.at.display().to_string(), value);
         }
-        Host(seen)
+        Host { seen, token: token.to_owned() }
     }
 
     /// What is not as it was.
     pub fn changed(&self) -> Vec<String> {
-        let now = Host::observe().0;
-        let names: std::collections::BTreeSet<_> = self.0.keys().chain(now.keys()).collect();
+        let now = Host::observe(&self.token).seen;
+        let names: std::collections::BTreeSet<_> = self.seen.keys().chain(now.keys()).collect();
         let nothing = "nothing".to_owned();
         names
             .into_iter()
             .filter_map(|name| {
-                let (before, now) = (self.0.get(name).unwrap_or(&nothing), now.get(name).unwrap_or(&nothing));
+                let (before, now) = (self.seen.get(name).unwrap_or(&nothing), now.get(name).unwrap_or(&nothing));
                 (before != now).then(|| format!("{name}: was {before}, is {now}"))
             })
             .collect()
@@ -100,13 +108,14 @@ impl Host {
     pub fn restore(&self) {
         for &path in VALUES {
             let now = std::fs::read_to_string(path).ok();
-            if let Some(before) = self.0.get(path).filter(|before| now.as_deref().map(str::trim_end) != Some(before)) {
+            if let Some(before) = self.seen.get(path).filter(|before| now.as_deref().map(str::trim_end) != Some(before))
+            {
                 let _ = std::fs::write(path, before);
             }
         }
         for name in STRAY {
             let path = Path::new("/").join(name);
-            if self.0.get(&path.display().to_string()).is_some_and(|before| before == "nothing") {
+            if self.seen.get(&path.display().to_string()).is_some_and(|before| before == "nothing") {
                 let _ = std::fs::remove_file(path);
             }
         }

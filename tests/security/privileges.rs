@@ -24,9 +24,12 @@ fn t21_cve_2016_3697_a_number_is_never_a_name() {
         let mut trap = Trap::sh("echo $(id -u) $(id -g) $HOME");
         std::fs::write(trap.rootfs("etc/passwd"), passwd).unwrap();
         std::fs::write(trap.rootfs("etc/group"), "1000:x:0:1000\n").unwrap();
+        let right = |text: &str| assert!(text.starts_with("1000 1001") && !text.contains("stolen"), "{kind}: {text}");
         trap.edit(|spec| spec["process"]["user"] = json!({"uid": 1000, "gid": 1001}));
-        let life = trap.works();
-        life.said(|text| assert!(text.starts_with("1000 1001") && !text.contains("stolen"), "{kind}: {text}"));
+        right(&trap.run().ok().stdout);
+        trap.args(&["sleep", "1000"]).up();
+        let words = ["sh", "-c", "echo $(id -u) $(id -g) $HOME"];
+        right(&trap.exec_with(&["--user", "1000:1001"], &words).ok().stdout);
     }
 }
 
@@ -87,17 +90,18 @@ fn t22_cve_2022_29162_nothing_is_inherited() {
             spec["process"]["user"] = json!({"uid": uid, "gid": uid});
             spec["process"]["noNewPrivileges"] = json!(false);
         });
-        trap.works().said(|text| {
+        let right = |text: &str| {
             for set in ["CapInh", "CapAmb"] {
                 assert_eq!(status(text, set), "0000000000000000", "{uid}: {text}");
             }
             assert_eq!(status(text, "CapBnd"), "0000000020000420", "{uid}: {text}");
             let left = if uid == 0 { "0000000020000420" } else { "0000000000000000" };
             assert_eq!((status(text, "CapEff"), status(text, "CapPrm")), (left.into(), left.into()), "{uid}: {text}");
-        });
-        // As who does `exec --user` come?
-        trap.edit(|spec| spec["process"]["user"] = json!({"uid": 0, "gid": 0})).args(&["sleep", "1000"]);
-        trap.up();
+        };
+        right(&trap.run().ok().stdout);
+        trap.args(&["sleep", "1000"]).up();
+        let user = format!("{uid}:{uid}");
+        right(&trap.exec_with(&["--user", &user], &["cat", "/proc/self/status"]).ok().stdout);
         let outcome = trap.exec_with(&["--user", "1000", "--cap", "CAP_CHOWN"], &["cat", "/proc/self/status"]);
         if outcome.status.success() {
             assert_eq!(status(&outcome.stdout, "CapInh"), "0000000000000000", "{outcome}");
@@ -125,7 +129,10 @@ fn t22_cve_2022_29162_a_file_with_capabilities_gains_nothing() {
         spec["process"]["user"] = json!({"uid": 1000, "gid": 1000});
         spec["process"]["noNewPrivileges"] = json!(false);
     });
-    trap.works().said(|text| assert_eq!(status(text, "CapEff"), "0000000000000000", "{text}"));
+    let right = |text: &str| assert_eq!(status(text, "CapEff"), "0000000000000000", "{text}");
+    right(&trap.run().ok().stdout);
+    trap.args(&["sleep", "1000"]).up();
+    right(&trap.exec_with(&["--user", "1000:1000"], &["cat", "/proc/self/status"]).ok().stdout);
 }
 
 /// T23: a label that cannot be had is an error, under every trap; never a container without it.
