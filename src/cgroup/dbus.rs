@@ -16,7 +16,7 @@ use wire::{Kind, Message, Value};
 
 use crate::error::{self, Context, Error, Result};
 use crate::sys::descriptor::{self, Progress, Watch};
-use crate::sys::{Errno, socket};
+use crate::sys::{Errno, refused, socket};
 
 /// The bus itself, as a partner.
 const BUS: &str = "org.freedesktop.DBus";
@@ -307,12 +307,11 @@ impl Connection {
         }
     }
 
-    /// The time that is left.
+    /// The time that is left; ETIMEDOUT where there is none.
     fn left(&self, what: &str) -> Result<Duration> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            let why = format!("{}: timed out waiting for {what}", self.place());
-            return Err(Error::new(error::Kind::Other, why));
+            return Err(refused!("poll", "{}, {what}", self.place())(Errno::ETIMEDOUT).into());
         }
         Ok(left)
     }
@@ -373,5 +372,19 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(Address::parse(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn who_never_answers_is_not_waited_for() {
+        let path = std::env::temp_dir().join(format!("orlop-dbus-{}", std::process::id()));
+        let silent = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let address = Address { path: path.clone(), is_bus: false };
+        let error = Connection::open(&address, Duration::from_millis(50)).unwrap_err();
+        assert_eq!(error.errno(), Some(Errno::ETIMEDOUT), "{error}");
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        drop(silent);
+        let error = Connection::open(&address, Duration::from_millis(50)).unwrap_err();
+        assert_eq!(error.errno(), Some(Errno::ECONNREFUSED), "{error}");
+        std::fs::remove_file(&path).unwrap();
     }
 }

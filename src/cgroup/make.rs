@@ -174,7 +174,7 @@ fn make_place(plan: &Plan, place: &Place, undo: &mut Undo) -> Result<Directory> 
     if place.is_v2() {
         enable(&plan.writes, mount.as_fd(), &place.path, available)?;
         check_domain(plan, handle.as_fd(), fresh)?;
-        if let Some(owner) = plan.delegate_to.filter(|_| fresh) {
+        if let Some(owner) = plan.delegate_to.filter(|_| fresh || plan.needs_process()) {
             delegate(handle.as_fd(), owner).doing_with(|| format!("give the cgroup to user {owner}"))?;
         }
     }

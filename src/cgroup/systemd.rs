@@ -20,7 +20,7 @@ use specconv::Warning;
 use super::dbus::wire::{Message, Value};
 use super::dbus::{Address, Connection, Failure, Method};
 use crate::error::{Context, Error, Kind, Result};
-use crate::sys::cgroupfs;
+use crate::sys::{Errno, cgroupfs};
 use property::{Origin, Property};
 
 const FIELD: &str = "linux.cgroupsPath";
@@ -244,8 +244,8 @@ impl Unit {
         };
         let done = self.job(&mut connection, &answer).doing_with(|| self.doing("make"));
         if done.is_err() {
-            // Late is as bad as never: what may still come of it is called off.
-            let _ = self.stop();
+            // A unit that comes late finds its process dead, and goes with it; of one that failed nothing is to stay.
+            let _ = connection.call(manager("ResetFailedUnit"), &[Value::text(&*self.name)]);
         }
         done.map(|()| passed)
     }
@@ -412,6 +412,8 @@ fn connect(instance: Instance) -> Result<Connection> {
     for address in &addresses {
         match Connection::open(address, PATIENCE) {
             Ok(connection) => return Ok(connection),
+            // Who listens and is too busy to answer is not faster by another road.
+            Err(error) if matches!(error.errno(), Some(Errno::ETIMEDOUT | Errno::EAGAIN)) => return Err(error),
             Err(error) => why.push(error.to_string()),
         }
     }
