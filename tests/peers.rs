@@ -27,7 +27,7 @@ fn compare(runtime: &str, binary: &str) {
     let rows = table.difference.iter().filter(|row| row.runtime == runtime);
     let known: Vec<_> =
         rows.map(|row| again::Known { test: &row.test, reason: &row.reason, sometimes: row.sometimes }).collect();
-    again::run(runtime, &[("ORLOP_UNDER_TEST", binary)], &known);
+    again::run(runtime, &["suite", "security"], &[("ORLOP_UNDER_TEST", binary)], &known);
 }
 
 #[test]
