@@ -61,7 +61,7 @@ impl AsFd for Link {
 impl Link {
     /// Parent: lets init go on with `step`.
     pub fn go(&self, step: Step) -> Result<()> {
-        self.send(Word::Go, step, &[], &[]).map_err(|error| self.last_words().unwrap_or(error))
+        self.tell(step, &[], &[])
     }
 
     /// Parent: lets init go on with `step`, for which it gets these descriptors, each under its number.
@@ -69,9 +69,18 @@ impl Link {
         for batch in lent.chunks(MOST_FDS) {
             let numbers: Vec<u8> = batch.iter().flat_map(|(number, _)| (*number as u64).to_le_bytes()).collect();
             let fds: Vec<_> = batch.iter().map(|(_, fd)| *fd).collect();
-            self.send(Word::Go, step, &numbers, &fds).map_err(|error| self.last_words().unwrap_or(error))?;
+            self.tell(step, &numbers, &fds)?;
         }
         self.go(step)
+    }
+
+    /// Parent: a word to init. Where init has gone, its own error is the one that matters; where it is only that the
+    /// message could not be sent, init waits and has nothing to say.
+    fn tell(&self, step: Step, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+        self.send(Word::Go, step, bytes, fds).map_err(|error| match error.errno() {
+            Some(Errno::EPIPE | Errno::ECONNRESET) => self.last_words().unwrap_or(error),
+            _ => error,
+        })
     }
 
     /// Parent: why the partner has gone, where it could tell.
@@ -132,7 +141,7 @@ impl Link {
 
     /// Parent: lets init go on with `step`, and tells it something.
     pub fn answer(&self, step: Step, bytes: &[u8]) -> Result<()> {
-        self.send(Word::Go, step, bytes, &[]).map_err(|error| self.last_words().unwrap_or(error))
+        self.tell(step, bytes, &[])
     }
 
     /// Init: tells the parent that `step` is done.

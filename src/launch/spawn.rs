@@ -124,10 +124,13 @@ pub(super) fn bear_sibling(flags: u64, link: &Link, at: &mut Cursor) -> Result<(
             at.become_init()?;
             link.wait_for_go(at.step())
         }
-        Side::Parent(child) => {
-            let sent = link.done(at.step(), &child.pid.to_ne_bytes(), &[child.pidfd.as_fd()]);
-            process::exit(sent.is_err().into())
-        }
+        Side::Parent(child) => match link.done(at.step(), &child.pid.to_ne_bytes(), &[child.pidfd.as_fd()]) {
+            Ok(()) => process::exit(0),
+            Err(error) => {
+                process::pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL)?;
+                Err(error)
+            }
+        },
     }
 }
 
@@ -137,6 +140,10 @@ pub(super) fn bear_sibling(flags: u64, link: &Link, at: &mut Cursor) -> Result<(
 /// (pidfd_getfd(2)) and be faster than the usher. Whom we give limits, name in the pid file and kill must be our own
 /// child: what its neighbours are, they can only say.
 pub(super) fn from_usher(link: &Link, step: Step, usher: &Child) -> Result<Child> {
+    // Init holds the usher's end of the link, too, so that it does not tell of an usher that died before it could speak.
+    if process::poll_in(&[link.as_fd(), usher.as_fd()], None)?.first() == Some(&false) {
+        return Err(Error::new(Kind::Other, format!("the usher died before step {step:?} was done")));
+    }
     let mut parcel = link.wait_for_done(step)?;
     let pid = <[u8; size_of::<Pid>()]>::try_from(parcel.bytes.as_slice()).map(Pid::from_ne_bytes);
     let (Ok(pid), Some(pidfd)) = (pid, parcel.fds.pop()) else {
