@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use specconv::Process as Program;
 
-use super::create::{console, open_directory};
+use super::create::console;
 use super::pid_file::PidFile;
 use super::{Container, ExecArguments, ExecProcess, ExecRequest, Execed, Process, Status, descriptors, wrong};
 use crate::cgroup::{self, Cgroup};
@@ -12,6 +12,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
 use crate::launch::{self, exec::Prepared};
 use crate::plan::{self, Wishes};
+use crate::sys::file::{self, Mode, OFlags};
 use crate::sys::{refused, socket};
 use crate::terminal;
 
@@ -51,7 +52,9 @@ impl Container {
         let (foreground, console) = console(&plan.program, request.console_socket.as_deref())?;
         let receiver = request.pidfd_socket.as_deref().map(terminal::connect).transpose()?;
         let cgroup = self.cgroup_of_exec(&request.cgroup, init.pid())?;
-        let root = if plan.mount_namespace { None } else { Some(open_directory(&self.record.rootfs)?) };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let open_root = || file::openat(file::CWD, &self.record.rootfs, flags, Mode::empty());
+        let root = if plan.mount_namespace { None } else { Some(open_root().doing("open the root filesystem")?) };
         let told = || self.told_state(&config, "running", self.record.init_process_pid);
         let agent = super::create::agent(&plan.program)?.map(|agent| (agent, told()));
         // A class that somebody has removed binds nobody any more.
