@@ -9,4 +9,7 @@ mod support;
 
 mod failpoint;
 mod faults;
+mod injected;
+mod shapes;
+mod storms;
 mod watched;
