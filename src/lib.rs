@@ -14,6 +14,35 @@
 //! | 1 | `sys` | the only one who touches the kernel |
 //!
 //! The crate `specconv` stands beside them: what the user means.
+//!
+//! # A container's life
+//!
+//! [`container`] has all of it: [`container::create`] from a bundle, [`start`](container::Container::start),
+//! [`exec`](container::Container::exec), [`processes`](container::Container::processes),
+//! [`stats`](container::Container::stats), [`update`](container::Container::update),
+//! [`pause`](container::Container::pause) and [`resume`](container::Container::resume),
+//! [`notify_oom`](container::Container::notify_oom) and
+//! [`notify_memory_pressure`](container::Container::notify_memory_pressure), [`kill`](container::Container::kill),
+//! [`container::delete`]. Nothing of it starts a thread; what can be waited for is a descriptor. A caller who has threads
+//! has a [`container::Deputy`] create and exec. `examples/library.rs` is the whole life as a program.
+//!
+//! ```no_run
+//! use orlop::container::{self, Container, Deletion, Notice, Request};
+//!
+//! # fn main() -> orlop::Result<()> {
+//! let root = std::path::Path::new("/run/orlop");
+//! let mut container = container::create(&Request::new(root, "web", "/bundles/web"))?.container;
+//! container.start()?;
+//! let mut notices = container.notify_oom()?;
+//! container.update(br#"{"memory": {"limit": 67108864}}"#)?;
+//! println!("{} bytes", container.stats()?.memory.usage.usage);
+//! while notices.wait(None)? == Notice::Happened {
+//!     println!("a process was killed for want of memory");
+//! }
+//! container::delete(root, "web", Deletion::Gentle)?;
+//! # Ok(())
+//! # }
+//! ```
 
 #![deny(unsafe_code)]
 

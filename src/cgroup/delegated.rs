@@ -1,4 +1,5 @@
-//! A cgroup below the container's own in which its program begins (crun's annotation `run.oci.delegate-cgroup`).
+//! A cgroup below the container's own in which its program begins (crun's annotations `run.oci.systemd.subgroup` and
+//! `run.oci.delegate-cgroup`).
 //!
 //! A cgroup of v2 whose controllers are given to those below it takes no process itself (cgroups(7), "no internal
 //! processes"). So a program that begins in the root of its cgroups can divide nothing before it has moved away; one
@@ -18,14 +19,13 @@ use super::{Mode, Plan, Saved};
 use crate::error::{Context, Error, Result};
 use crate::sys::cgroupfs;
 
-/// The annotation.
-pub const FIELD: &str = "annotations[\"run.oci.delegate-cgroup\"]";
-
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delegated {
     /// Where, below the container's cgroup.
     pub path: String,
+    /// Which annotation asks for it.
+    pub field: String,
     /// Whose it becomes, by the host's user id; `None` leaves it root's.
     pub owner: Option<u32>,
 }
@@ -35,17 +35,18 @@ pub struct Delegated {
 /// # Errors
 /// A path that leads out (T25) or nowhere, and any on v1, which has no safe delegation (cgroups(7)).
 pub(super) fn plan(asked: &Delegated, mode: Mode) -> Result<Delegated> {
+    let field = &asked.field;
     if mode != Mode::Unified {
-        return Err(Error::unsupported(FIELD, "a cgroup can be delegated on a host of cgroup v2 only"));
+        return Err(Error::unsupported(field, "a cgroup can be delegated on a host of cgroup v2 only"));
     }
     if asked.path.split('/').any(|part| part == "..") {
-        return Err(Error::invalid(FIELD, format!("{:?} leads out of the container's cgroup", asked.path)));
+        return Err(Error::invalid(field, format!("{:?} leads out of the container's cgroup", asked.path)));
     }
-    let parts = components(&asked.path, FIELD)?;
+    let parts = components(&asked.path, field)?;
     if parts.is_empty() {
-        return Err(Error::invalid(FIELD, format!("{:?} is no cgroup below the container's", asked.path)));
+        return Err(Error::invalid(field, format!("{:?} is no cgroup below the container's", asked.path)));
     }
-    Ok(Delegated { path: parts.join("/"), owner: asked.owner })
+    Ok(Delegated { path: parts.join("/"), ..asked.clone() })
 }
 
 impl Plan {
@@ -66,7 +67,7 @@ impl Cgroup {
         let Some(directory) = self.directories.iter().find(|directory| directory.is_v2()) else { return Ok(()) };
         self.make_delegated(directory, delegated, init)
             .doing_with(|| format!("make the cgroup {}", directory.path.join(&delegated.path).display()))
-            .at(|| FIELD.to_owned())
+            .at(|| delegated.field.clone())
     }
 
     fn make_delegated(&self, directory: &Directory, delegated: &Delegated, init: Pid) -> Result<()> {

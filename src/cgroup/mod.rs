@@ -110,6 +110,7 @@ pub struct Plan {
     unit: Option<systemd::Start>,
     /// The lines and device rules as properties of the unit; empty where there is none.
     properties: Vec<systemd::property::Property>,
+    /// The cgroup below the container's in which the program begins.
     delegated: Option<Delegated>,
 }
 

@@ -19,7 +19,7 @@ mod report;
 mod root;
 pub mod words;
 
-use crate::container::check_preserved;
+use crate::container::{check_preserved, deputy};
 use args::{COMMANDS, Count, Entry, Global, LATER};
 use log::{Level, Log};
 use words::{Flags, Stop, Words};
@@ -27,7 +27,10 @@ use words::{Flags, Stop, Words};
 /// Whether these words are of a command that enters containers, and so must not run from an executable that a
 /// container could write. An id that looks like one of them only makes us careful without need.
 pub fn enters_containers(words: &[OsString]) -> bool {
-    words.iter().skip(1).any(|word| ["create", "run", "exec", "restore"].iter().any(|command| word == command))
+    words
+        .iter()
+        .skip(1)
+        .any(|word| ["create", "run", "exec", "restore", deputy::COMMAND].iter().any(|command| word == command))
 }
 
 /// Runs the command that the words (the program's name first) ask for; returns the exit code.
@@ -35,6 +38,11 @@ pub fn enters_containers(words: &[OsString]) -> bool {
 /// `sealed` is what came of sealing the executable, where the command needed it: its failure is told where the
 /// command's messages go.
 pub fn run(words: Vec<OsString>, sealed: crate::Result<()>) -> u8 {
+    if let [_, command, number] = words.as_slice()
+        && command == deputy::COMMAND
+    {
+        return deputy::serve(number, sealed);
+    }
     let mut log = Log::to_stderr();
     match try_run(words, sealed, &mut log) {
         Ok(code) => code,

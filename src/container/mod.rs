@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 mod create;
 mod delete;
+pub mod deputy;
 mod descriptors;
 mod exec;
 mod kill;
@@ -30,6 +31,7 @@ pub use crate::cgroup::stats::Stats;
 pub use crate::cgroup::watch::PressureLevel;
 pub use create::create;
 pub use delete::{Deletion, delete};
+pub use deputy::Deputy;
 pub use descriptors::check_preserved;
 pub use kill::Whom;
 pub use notice::{Notice, Notices};
@@ -45,7 +47,7 @@ use crate::hooks;
 use crate::{Error, Kind, Result};
 
 /// What the command line says about a container to be made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// The directory of all state directories, absolute.
     pub root: PathBuf,
@@ -77,8 +79,48 @@ pub struct Request {
     pub debug: bool,
 }
 
+impl Request {
+    /// A container of the bundle, with everything else as the command line has it when nothing is said: detached, its
+    /// cgroup made by orlop itself.
+    pub fn new(root: impl Into<PathBuf>, id: impl Into<String>, bundle: impl Into<PathBuf>) -> Self {
+        Request {
+            root: root.into(),
+            id: id.into(),
+            bundle: bundle.into(),
+            config: PathBuf::from("config.json"),
+            console_socket: None,
+            pidfd_socket: None,
+            pid_file: None,
+            no_pivot: false,
+            no_new_keyring: false,
+            preserve_fds: 0,
+            driver: Driver::default(),
+            rootless: Rootless::default(),
+            detach: true,
+            debug: false,
+        }
+    }
+}
+
+impl ExecRequest {
+    /// A program and its arguments, with everything else as the container's own process has it; detached.
+    pub fn new(args: &[&str]) -> Self {
+        let args = args.iter().map(|word| (*word).to_owned()).collect();
+        ExecRequest {
+            process: ExecProcess::Arguments(ExecArguments { args, ..ExecArguments::default() }),
+            console_socket: None,
+            pidfd_socket: None,
+            pid_file: None,
+            detach: true,
+            preserve_fds: 0,
+            cgroup: Vec::new(),
+            ignore_paused: false,
+        }
+    }
+}
+
 /// Whether errors of cgroups are tolerated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Rootless {
     /// As the effective user says.
     #[default]
@@ -90,7 +132,7 @@ pub enum Rootless {
 }
 
 /// What the command line says about a second process in a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecRequest {
     /// What is to run.
     pub process: ExecProcess,
@@ -111,7 +153,7 @@ pub struct ExecRequest {
 }
 
 /// What `exec` is to run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExecProcess {
     /// A file with a `process` object; all other options about the process are ignored, as runc ignores them. Labels
     /// of security modules that it does not name are the container's.
@@ -121,7 +163,7 @@ pub enum ExecProcess {
 }
 
 /// How the command line of `exec` changes the config's process. `None` keeps what the config has.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ExecArguments {
     /// The program and its arguments; replaces the config's.
     pub args: Vec<String>,

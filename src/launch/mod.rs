@@ -79,6 +79,7 @@ use crate::rdt;
 use crate::sys::process::Child;
 
 pub use parent::create;
+pub(crate) use rendezvous::{decode, encode};
 
 /// The steps of the table, by their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -170,11 +170,8 @@ pub fn plan(mut config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Resul
 
     let cgroup = if wishes.driver == cgroup::Driver::Disabled {
         // A cgroup below one that the container does not have is no less than a limit.
-        if config.annotations.get(DELEGATE).is_some_and(|path| !path.is_empty()) {
-            return Err(Error::invalid(
-                format!("annotations[{DELEGATE:?}]"),
-                "--cgroup-manager disabled asks for no cgroup",
-            ));
+        if let Some(below) = delegated(&config, &process, facts.host) {
+            return Err(Error::invalid(below.field, "--cgroup-manager disabled asks for no cgroup"));
         }
         refuse_limits_without_cgroup(&config)?;
         None
@@ -264,13 +261,21 @@ fn delegate_to(config: &Config, process: &Process, host: &Host) -> Option<u32> {
     owner_on_host(config, process, host)
 }
 
-/// crun's annotation for a cgroup below the container's.
-const DELEGATE: &str = "run.oci.delegate-cgroup";
+/// crun's annotations for cgroups below the container's: the outer one, and the one in it. crun heeds the first under
+/// systemd alone, and makes its limits anew there; here the limits stay above both.
+const BELOW: [&str; 2] = ["run.oci.systemd.subgroup", "run.oci.delegate-cgroup"];
 
 /// The cgroup below the container's in which the program begins; its user's, as who asks for one means to divide it.
 fn delegated(config: &Config, process: &Process, host: &Host) -> Option<cgroup::Delegated> {
-    let path = config.annotations.get(DELEGATE).filter(|path| !path.is_empty())?;
-    Some(cgroup::Delegated { path: path.clone(), owner: owner_on_host(config, process, host) })
+    let asked = BELOW.iter().filter_map(|name| config.annotations.get_key_value(*name));
+    let asked: Vec<_> = asked.filter(|(_, path)| !path.is_empty()).collect();
+    let (field, _) = asked.last()?;
+    let parts: Vec<&str> = asked.iter().map(|(_, path)| path.as_str()).collect();
+    Some(cgroup::Delegated {
+        path: parts.join("/"),
+        field: format!("annotations[{field:?}]"),
+        owner: owner_on_host(config, process, host),
+    })
 }
 
 /// The program's user, as the host counts; `None` where nothing need or can be given away.

@@ -1,6 +1,6 @@
 //! Descriptors by number: what happens to them at the next exec.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use super::{Errno, Result, fd, refused};
@@ -21,6 +21,21 @@ pub fn set_cloexec(number: RawFd, on: bool) -> Result<()> {
     // SAFETY: F_SETFD takes an integer and touches no memory.
     let done = unsafe { libc::fcntl(number, libc::F_SETFD, flags) };
     Errno::result(done).map(drop).map_err(refused!("fcntl", "{number}, F_SETFD, {flags}"))
+}
+
+/// Takes over the descriptor that whoever executed us has left under this number; it becomes close-on-exec. fcntl(2).
+///
+/// To be called once for a number, before anything else could have got it.
+///
+/// # Errors
+/// `EBADF` where there is none, or it is one of standard input, output and error.
+pub fn inherited(number: RawFd) -> Result<OwnedFd> {
+    if number < 3 {
+        return Err(refused!("fcntl", "{number}, F_SETFD")(Errno::EBADF));
+    }
+    set_cloexec(number, true)?;
+    // SAFETY: it is open, as fcntl has just said, and by the promise above nobody else in this program owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// A pipe: its reading and its writing end. pipe2(2).

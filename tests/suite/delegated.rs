@@ -118,10 +118,16 @@ fn a_delegated_cgroup_goes_with_its_container() {
     require!(v2(&bundle).is_some(), "a controller of cgroup v2");
     // Also where the container does not see its cgroups at all, and where it never ran.
     bundle.no_mount("/sys/fs/cgroup").no_namespace("cgroup").create().ok();
-    let seen = std::fs::read_to_string(format!("/proc/{}/cgroup", bundle.pid())).unwrap();
-    assert!(seen.contains(&format!("0::/{}/a/b\n", bundle.id())), "{seen}");
+    let seen = |bundle: &Bundle| std::fs::read_to_string(format!("/proc/{}/cgroup", bundle.pid())).unwrap();
+    assert!(seen(&bundle).contains(&format!("0::/{}/a/b\n", bundle.id())), "{}", seen(&bundle));
     bundle.delete().ok();
     bundle.assert_gone();
+    // Two annotations make two levels; an empty one makes none.
+    for (outer, expected) in [("outer", "outer/a/b"), ("", "a/b")] {
+        bundle.edit(|spec| spec["annotations"]["run.oci.systemd.subgroup"] = json!(outer)).create().ok();
+        assert!(seen(&bundle).contains(&format!("0::/{}/{expected}\n", bundle.id())), "{}", seen(&bundle));
+        bundle.delete().ok();
+    }
 }
 
 /// T25, and what v1 cannot do safely.

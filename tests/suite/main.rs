@@ -20,6 +20,7 @@ mod exec;
 mod hooks;
 mod host_mounts;
 mod labels;
+mod library;
 mod lifecycle;
 mod mounts;
 mod namespaces;
