@@ -35,7 +35,7 @@
 //!   16 Exec          `start` hears the fifo's end             <-  startContainer hooks, close, execve
 //! ```
 //!
-//! - Both sides pass through a [`cursor::Cursor`], which knows the step; it is also the failpoint of the tests.
+//! - Both sides pass through a `cursor::Cursor`, which knows the step; it is also the failpoint of the tests.
 //! - Which steps apply is decided in `plan`, before Spawn, for both sides; a step that is skipped is skipped on both
 //!   sides by the same `if`.
 //! - Without a user namespace, a time namespace or a pid namespace to join there is no usher: one clone makes init
