@@ -147,7 +147,7 @@ pub fn serve(number: &OsStr, sealed: Result<()>) -> u8 {
     let done = sealed.and_then(|()| run(&mut socket));
     let (answer, fds) = match &done {
         Ok((process, foreground, warnings)) => {
-            let fds = std::iter::once(process.pidfd()).chain(foreground.as_ref().map(AsFd::as_fd)).collect();
+            let fds = std::iter::once(process.child().as_fd()).chain(foreground.as_ref().map(AsFd::as_fd)).collect();
             (Answer::Done { pid: process.pid(), warnings: warnings.clone() }, fds)
         }
         Err(error) => (Answer::Failed(encode(error)), Vec::new()),
