@@ -2,16 +2,15 @@
 
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::require;
-use crate::support::{Bundle, is_orlop, is_root};
+use crate::support::{Bundle, is_orlop, is_root, patience};
 
 /// A service manager's socket.
 fn manager(bundle: &Bundle) -> (UnixDatagram, PathBuf) {
     let path = bundle.scratch("manager.sock");
     let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket.set_read_timeout(Some(patience(20))).unwrap();
     (socket, path)
 }
 

@@ -14,7 +14,7 @@ mod docker;
 use docker::docker;
 
 use crate::require;
-use crate::support::{Bundle, is_orlop, is_root, status_field};
+use crate::support::{Bundle, is_orlop, is_root, patience, status_field};
 
 /// A filter that lets all pass but for these rules.
 fn denying(rules: Value) -> Value {
@@ -360,7 +360,7 @@ fn an_agent_answers() {
             spec["annotations"] = json!({"a": "b"});
         });
         bundle.run_detached().ok();
-        let (state, _) = told.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
+        let (state, _) = told.recv_timeout(patience(10)).unwrap();
         assert_eq!(state["fds"], json!(["seccompFd"]));
         assert_eq!(state["metadata"], "for the agent");
         assert_eq!(state["pid"], bundle.pid());
@@ -370,7 +370,7 @@ fn an_agent_answers() {
         assert_eq!(state["state"]["annotations"]["a"], "b");
         assert!(state["ociVersion"].is_string() && state["state"]["bundle"].is_string(), "{state}");
         bundle.exec("mkdir /tmp/y").fails_with("Remote I/O error");
-        let (state, _) = told.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
+        let (state, _) = told.recv_timeout(patience(10)).unwrap();
         assert_eq!(state["state"]["status"], "running");
         assert_eq!(state["state"]["pid"], bundle.pid());
         assert_ne!(state["pid"], bundle.pid());
@@ -406,7 +406,7 @@ fn an_agent_of_an_ordinary_user_answers() {
         bundle.edit(|spec| spec["process"]["noNewPrivileges"] = json!(no_new_privileges));
         let outcome = bundle.run().ok();
         assert!(outcome.stderr.contains("Remote I/O error"), "{outcome}");
-        told.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
+        told.recv_timeout(patience(10)).unwrap();
     }
 }
 

@@ -236,6 +236,8 @@ impl Bundle {
             View::Host if super::flavour() == "crun" && is_hybrid() => V1,
             View::Host => "",
             View::V1 => V1,
+            // A new mount of it would give its own options to that of the host.
+            View::V2 if super::cgroup::v2().is_some_and(|at| at == Path::new("/sys/fs/cgroup")) => "",
             View::V2 => V2,
         };
         let mut command = if !self.enter.is_empty() {
@@ -393,7 +395,7 @@ impl Bundle {
         let start = Instant::now();
         loop {
             let left = Left::of(&self.token);
-            if left.is_nothing() || start.elapsed() > Duration::from_secs(2) {
+            if left.is_nothing() || start.elapsed() > super::patience(2) {
                 return left;
             }
             std::thread::sleep(Duration::from_millis(5));

@@ -4,7 +4,7 @@ use std::io::{IoSliceMut, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
@@ -59,7 +59,7 @@ impl Terminal {
         let mut text = String::new();
         let start = Instant::now();
         while !text.contains(words) {
-            assert!(start.elapsed() < Duration::from_secs(10), "no {words:?} in ten seconds: {text:?}");
+            assert!(start.elapsed() < super::patience(10), "no {words:?} in time: {text:?}");
             let mut ready = [rustix::event::PollFd::new(&self.master, rustix::event::PollFlags::IN)];
             let pause = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };
             if rustix::event::poll(&mut ready, Some(&pause)).unwrap() == 0 {

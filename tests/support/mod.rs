@@ -44,11 +44,22 @@ pub fn is_orlop() -> bool {
     !matches!(flavour(), "runc" | "crun" | "youki")
 }
 
+/// How long to wait for what takes far less than so many seconds, before calling it a hang.
+///
+/// `$ORLOP_PATIENCE` is how many times slower than usual this machine is: tests/vm/run emulates its processors.
+pub fn patience(seconds: u64) -> Duration {
+    static FACTOR: OnceLock<u32> = OnceLock::new();
+    let factor =
+        *FACTOR.get_or_init(|| std::env::var("ORLOP_PATIENCE").ok().and_then(|text| text.parse().ok()).unwrap_or(1));
+    Duration::from_secs(seconds) * factor
+}
+
 /// Waits until `done` says so; panics with `what` when it has not within ten seconds.
+#[track_caller]
 pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < Duration::from_secs(10), "waited 10 s in vain: {what}");
+        assert!(start.elapsed() < patience(10), "waited {:?} in vain: {what}", patience(10));
         std::thread::sleep(Duration::from_millis(3));
     }
 }

@@ -120,7 +120,7 @@ impl Running {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break Some(status);
             }
-            if start.elapsed() > Duration::from_secs(30) {
+            if start.elapsed() > super::patience(30) {
                 let group = nix::unistd::Pid::from_raw(self.child.id() as i32);
                 let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
                 let _ = self.child.wait();
@@ -133,7 +133,7 @@ impl Running {
         let (stdout, stderr) = (read(&self.stdout), read(&self.stderr));
         match status {
             Some(status) => Outcome { line: self.line, status, stdout, stderr, stdout_file: self.stdout },
-            None => panic!("{} hung for 30 s\n--- stdout\n{stdout}\n--- stderr\n{stderr}", self.line),
+            None => panic!("{} hung\n--- stdout\n{stdout}\n--- stderr\n{stderr}", self.line),
         }
     }
 }
