@@ -22,6 +22,9 @@ fn read(dir: &Path, file: &str) -> String {
 fn the_container_is_in_its_cgroup_and_the_cgroup_goes_with_it() {
     require!(is_root(), "root of the host");
     for view in [View::Host, View::V1, View::V2] {
+        if view == View::V1 && cgroup::v1("memory").is_none() {
+            continue;
+        }
         let mut bundle = Bundle::new();
         bundle.view(view).up();
         let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", bundle.pid())).unwrap();

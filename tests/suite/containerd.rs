@@ -75,7 +75,9 @@ impl Containerd {
             let config = self.bundle.file("containerd.json", spec.to_string());
             words.extend(["--config".to_owned(), config.display().to_string(), "c1".to_owned()]);
         } else {
-            words.extend(["--cgroup".to_owned(), format!("/{}", self.bundle.id())]);
+            if !options.contains(&"--cgroup") {
+                words.extend(["--cgroup".to_owned(), format!("/{}", self.bundle.id())]);
+            }
             words.extend(["--rootfs".to_owned(), self.bundle.rootfs("").display().to_string(), "c1".to_owned()]);
             words.extend(program.iter().map(|&word| word.to_owned()));
         }
@@ -163,6 +165,37 @@ fn containerd_sets_a_memory_limit() {
     wait_until("the task stopped", || containerd.finish(&["task", "ls"]).ok().stdout.contains("STOPPED"));
     containerd.finish(&["task", "delete", "c1"]);
     containerd.finish(&["container", "delete", "c1"]).ok();
+}
+
+/// What `SystemdCgroup = true` does: the path of the cgroup is SLICE:PREFIX:NAME, and systemd makes it.
+#[test]
+fn containerd_has_systemd_make_the_cgroup() {
+    require!(is_root(), "root of the host");
+    let systemd = std::path::Path::new("/run/systemd/system").exists();
+    require!(systemd && cgroup::v2_with("memory").is_some(), "cgroup v2 with systemd");
+    let containerd = Containerd::start(View::Host);
+    let name = containerd.bundle.id();
+    let unit = format!("system.slice:orlop:{name}");
+    let limits = ["--memory-limit", "67108864", "--cpus", "0.5"];
+    let run = |options: &[&str], program: &[&str]| {
+        let mut words = vec!["--runc-systemd-cgroup", "--cgroup", &unit];
+        words.extend(limits);
+        words.extend(options);
+        containerd.finish_run(&words, program)
+    };
+    assert_eq!(run(&["--rm"], &["/bin/echo", "hello"]).ok().text(), "hello");
+    run(&["--detach"], &["/bin/sleep", "1000"]).ok();
+    let group = cgroup::v2().unwrap().join(format!("system.slice/orlop-{name}.scope"));
+    let read = |file: &str| std::fs::read_to_string(group.join(file)).unwrap();
+    assert_eq!(read("memory.max") + &read("cpu.max"), "67108864\n50000 100000\n");
+    containerd.finish(&["task", "pause", "c1"]).ok();
+    assert!(read("cgroup.events").contains("frozen 1"));
+    containerd.finish(&["task", "resume", "c1"]).ok();
+    containerd.finish(&["task", "kill", "--signal", "SIGKILL", "c1"]).ok();
+    wait_until("the task stopped", || containerd.finish(&["task", "ls"]).ok().stdout.contains("STOPPED"));
+    containerd.finish(&["task", "delete", "c1"]);
+    containerd.finish(&["container", "delete", "c1"]).ok();
+    wait_until("the cgroup is gone", || !group.exists());
 }
 
 #[test]

@@ -8,6 +8,7 @@
 mod support;
 
 mod cgroups;
+mod cgroups_v2;
 mod containerd;
 mod delegated;
 mod descriptors;
@@ -28,6 +29,7 @@ mod network;
 mod notify;
 mod older_kernels;
 mod ordinary_user;
+mod podman;
 mod process;
 mod resources;
 mod rootless;

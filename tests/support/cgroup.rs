@@ -52,6 +52,13 @@ pub fn v2() -> Option<PathBuf> {
     hierarchies().into_iter().find(|h| h.controllers.is_empty()).map(|h| h.at)
 }
 
+/// Where the v2 tree is mounted, if it holds this controller.
+pub fn v2_with(controller: &str) -> Option<PathBuf> {
+    let at = v2()?;
+    let controllers = std::fs::read_to_string(at.join("cgroup.controllers")).ok()?;
+    controllers.split_whitespace().any(|name| name == controller).then_some(at)
+}
+
 /// Every directory of that name at the top of a hierarchy.
 pub fn named(name: &str) -> Vec<PathBuf> {
     hierarchies().into_iter().map(|h| h.at.join(name)).filter(|path| path.is_dir()).collect()
