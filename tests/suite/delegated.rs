@@ -71,7 +71,9 @@ fn a_user_may_divide_at_once() {
     let mut bundle = divisible();
     bundle.up();
     let outcome = bundle.exec(&divide).fails();
-    assert!(outcome.stderr.contains("busy"), "{outcome}");
+    // A controller of threads can be given away, but the cgroup below then takes threads alone.
+    let why = ["busy", "not supported"];
+    assert!(why.iter().any(|words| outcome.stderr.contains(words)), "{outcome}");
     bundle.finish_off();
 }
 

@@ -188,6 +188,7 @@ fn packets_have_a_class_and_priorities() {
     let classes = std::fs::read_to_string("/proc/cgroups").unwrap();
     let there = |name: &str| classes.lines().any(|line| line.starts_with(&format!("{name}\t")));
     require!(there("net_cls") && there("net_prio"), "controllers net_cls and net_prio");
+    require!(cgroup::v1("memory").is_some(), "cgroup v1 memory controller");
     let _freed = Freed;
     let mut bundle =
         Bundle::sh("cat /sys/fs/cgroup/net_cls/net_cls.classid /sys/fs/cgroup/net_prio/net_prio.ifpriomap");
