@@ -457,19 +457,24 @@ fn rootfs_plan(config: &Config, facts: &Facts<'_>, wishes: &Wishes<'_>, cgroup: 
         masked_paths: config.masked_paths.clone(),
         readonly_paths: config.readonly_paths.clone(),
         mount_label: config.mount_label.clone(),
-        cgroup: cgroup_view(config, cgroup),
+        cgroup: cgroup_view(config, cgroup, facts.layout),
     }
 }
 
 /// What the container's own cgroup mounts show. What two concerns share travels as data.
-fn cgroup_view(config: &Config, cgroup: Option<&cgroup::Plan>) -> rootfs::CgroupView {
-    let namespace = config.namespaces.has(NamespaceKind::Cgroup);
-    let Some(plan) = cgroup else { return rootfs::CgroupView::None };
+fn cgroup_view(config: &Config, cgroup: Option<&cgroup::Plan>, layout: &Layout) -> rootfs::CgroupView {
+    let namespaces = &config.namespaces;
+    let namespace = namespaces.has(NamespaceKind::Cgroup);
+    let shares = !namespace && !namespaces.has(NamespaceKind::User) && namespaces.is_new(NamespaceKind::Mount);
+    let Some(plan) = cgroup else {
+        return match layout.v2().filter(|_| shares).map(|v2| v2.mount_point.clone()) {
+            Some(host) => rootfs::CgroupView::V2 { path: host.clone(), host: Some(host) },
+            None => rootfs::CgroupView::None,
+        };
+    };
     let views = plan.view();
     match (plan.mode(), views.as_slice()) {
         (cgroup::Mode::Unified, [view, ..]) => {
-            let namespaces = &config.namespaces;
-            let shares = !namespace && !namespaces.has(NamespaceKind::User) && namespaces.is_new(NamespaceKind::Mount);
             let host = shares.then(|| view.mount_point.clone());
             rootfs::CgroupView::V2 { path: view.path.clone(), host }
         }

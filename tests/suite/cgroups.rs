@@ -520,4 +520,14 @@ fn the_hosts_cgroup2_keeps_its_options() {
     require!(before.contains("nsdelegate"), "a cgroup2 mount with options on the host");
     Bundle::new().run().ok();
     assert_eq!(options(), before);
+    // Also one that has no cgroup.
+    require!(is_orlop(), "--cgroup-manager");
+    let mut bundle = Bundle::new();
+    bundle.global("--cgroup-manager").global("disabled").edit(|spec| {
+        let linux = spec["linux"].as_object_mut().unwrap();
+        linux.remove("cgroupsPath");
+        linux.remove("resources");
+    });
+    bundle.run().ok();
+    assert_eq!(options(), before);
 }
