@@ -39,6 +39,7 @@ mod trap;
 
 mod destinations;
 mod fakes;
+mod fallback;
 mod hooks;
 mod image;
 mod kernel;
