@@ -7,9 +7,14 @@
 //! first (small ones for less). A comparison that leads nowhere falls to its next sibling, then to the next sibling of
 //! the level above. This module does the same, and refuses the same with `EEXIST`; a test compares the two.
 //!
-//! One accident is not repeated: in libseccomp the parts of a rule share what follows them, so that adding to one place
-//! can change another. That makes it match calls that no rule is about, run in circles, or (for two rules with several
-//! conditions each that match the same call, once in thousands of random profiles) prefer the other rule.
+//! Accidents are not repeated:
+//! - In libseccomp the parts of a rule share what follows them, so that adding to one place can change another. That
+//!   makes it match calls that no rule is about, run in circles, or (for two rules with several conditions each that
+//!   match the same call, once in tens of thousands of random profiles) prefer the other rule.
+//! - It forgets a rule's remainder where an earlier one decides part of it, and all of a rule of several conditions
+//!   where an argument is one word and an earlier rule asks the opposite of one of them.
+//! - Of two rules that ask for less than two values of one high word, the one for the smaller value is to have what is
+//!   below that word; before its commit 5404f5c2a6bf (June 2026) it was the earlier one, by a slip of the pen.
 
 use specconv::{SeccompArg, SeccompOperator};
 
@@ -50,6 +55,8 @@ struct Node {
     test: Test,
     yes: Branch,
     no: Branch,
+    /// The smallest value for which a rule that ends here asks, where `yes` is an action.
+    bound: u64,
 }
 
 /// The rules of one call, merged.
@@ -82,7 +89,8 @@ fn chain(conditions: &[SeccompArg], wide: bool, end: Branch) -> Branch {
 }
 
 fn node(test: Test, yes: Branch, no: Branch) -> Node {
-    Node { test, yes, no }
+    let bound = if matches!(yes, Branch::Action(_)) { test.whole } else { u64::MAX };
+    Node { test, yes, no, bound }
 }
 
 /// `NE`, `LT` and `LE` are the other answer to `EQ`, `GE` and `GT`.
@@ -193,6 +201,7 @@ impl Node {
 
     /// Adds what another rule does after the same comparison.
     fn merge(&mut self, new: Node) -> Result<(), Contradiction> {
+        self.bound = self.bound.min(new.bound);
         let leaf = self.is_leaf() || new.is_leaf();
         let high = new.test.high;
         let (more, less) = (new.test.whole > self.test.whole, new.test.whole < self.test.whole);
@@ -218,8 +227,9 @@ impl Node {
             match mine {
                 Branch::Level(known) => nodes.into_iter().try_for_each(|node| insert(known, node))?,
                 Branch::Nothing => *mine = Branch::Level(nodes),
-                // The known rule asks less: the new one has nothing to add.
-                Branch::Action(_) => return Ok(()),
+                // The known rule asks less: the new one has nothing to add, but what lies below the known bound.
+                Branch::Action(_) if new.test.whole > self.bound => return Ok(()),
+                Branch::Action(_) => {}
             }
         }
         Ok(())

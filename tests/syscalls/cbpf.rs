@@ -23,11 +23,18 @@ impl Data {
 
 /// What the filter answers, and how many instructions that took.
 pub fn run(program: &[sock_filter], data: &Data) -> (u32, usize) {
-    let (mut accumulator, mut at, mut steps) = (0u32, 0usize, 0usize);
+    let mut steps = 0;
+    let answer = walk(program, data, |_| steps += 1);
+    (answer, steps)
+}
+
+/// What the filter answers; `visit` is told each instruction on the way.
+pub fn walk(program: &[sock_filter], data: &Data, mut visit: impl FnMut(usize)) -> u32 {
+    let (mut accumulator, mut at) = (0u32, 0usize);
     loop {
+        visit(at);
         let sock_filter { code, jt, jf, k } = program[at];
         at += 1;
-        steps += 1;
         let branch = |taken: bool| usize::from(if taken { jt } else { jf });
         match code {
             0x20 => accumulator = data.word(k),
@@ -37,7 +44,7 @@ pub fn run(program: &[sock_filter], data: &Data) -> (u32, usize) {
             0x25 => at += branch(accumulator > k),
             0x35 => at += branch(accumulator >= k),
             0x45 => at += branch(accumulator & k != 0),
-            0x06 => return (k, steps),
+            0x06 => return k,
             _ => panic!("instruction {code:#x} at {}", at - 1),
         }
     }
