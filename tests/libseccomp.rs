@@ -61,12 +61,12 @@ const OPERATORS: [(&str, SeccompOperator); 7] = [
 ];
 
 /// Profiles on which the two once differed, or still do, each for a reason that has a name below.
-const DIFFERED: [u64; 50] = [
-    1023159, 5001523, 5005278, 2860, 1990551, 1003065, 1028882, 1031081, 1041007, 1049592, 1059438, 1094147, 1139043,
-    1213824, 1247381, 1264836, 1283624, 1284392, 1292506, 1299201, 1349639, 1358602, 1362941, 1384265, 1386516,
-    1388205, 1410065, 1441093, 1486277, 1493585, 1498692, 1514045, 1547627, 1562246, 1631434, 1631702, 1643888,
-    1647282, 1653822, 1709426, 1725365, 1750161, 1786421, 1820566, 1836830, 1850325, 1858756, 1957281, 1960855,
-    1974802,
+const DIFFERED: [u64; 51] = [
+    5050911, 1023159, 5001523, 5005278, 2860, 1990551, 1003065, 1028882, 1031081, 1041007, 1049592, 1059438, 1094147,
+    1139043, 1213824, 1247381, 1264836, 1283624, 1284392, 1292506, 1299201, 1349639, 1358602, 1362941, 1384265,
+    1386516, 1388205, 1410065, 1441093, 1486277, 1493585, 1498692, 1514045, 1547627, 1562246, 1631434, 1631702,
+    1643888, 1647282, 1653822, 1709426, 1725365, 1750161, 1786421, 1820566, 1836830, 1850325, 1858756, 1957281,
+    1960855, 1974802,
 ];
 
 const EEXIST: &str = "-17";
@@ -444,10 +444,12 @@ fn mistyped(profile: &Seccomp, data: &Data, mine: u32, reference: u32) -> bool {
     })
 }
 
-/// Whether libseccomp has forgotten the rule that answers: one of several conditions, not the first of which is the
-/// opposite of what a rule before it asks.
+/// Whether libseccomp has forgotten the rule that answers, one of several conditions: not the first of them is the
+/// opposite of what a rule before it asks, or one asks for more than a value, and a rule before it for more than a
+/// larger one of the same high word, with the argument between them.
 ///
-/// Where an argument is one word, such two are one comparison in libseccomp's tree, and `_db_tree_prune` takes the new
+/// Of two words, `_db_tree_add` is done where the known rule decides larger high words, and leaves out what the new one
+/// asks of the same high word. Where an argument is one word, two opposites are one comparison in libseccomp's tree, and `_db_tree_prune` takes the new
 /// rule for one that the known one makes redundant before it sees that they want different answers of it.
 fn forgotten(profile: &Seccomp, data: &Data, mine: u32) -> bool {
     let opposite = |a: &SeccompArg, b: &SeccompArg| {
@@ -457,13 +459,27 @@ fn forgotten(profile: &Seccomp, data: &Data, mine: u32) -> bool {
             && a.value as u32 == b.value as u32
             && pair.iter().any(|(x, y)| (a.op == *x && b.op == *y) || (a.op == *y && b.op == *x))
     };
+    let rest = |known: &SeccompArg, new: &SeccompArg| {
+        let more = |asked: &SeccompArg| matches!(asked.op, SeccompOperator::Greater | SeccompOperator::GreaterOrEqual);
+        more(known)
+            && more(new)
+            && known.index == new.index
+            && known.value >> 32 == new.value >> 32
+            && known.value >= new.value
+            && !holds(known, data, true)
+    };
     let rules = rules(profile);
     matching(profile, data).iter().any(|(wide, answers)| {
         let mut before = rules.iter().take(answers.at).filter(|rule| rule.name == answers.name);
-        !wide
-            && answers.action == mine
+        let new = answers.conditions.iter().enumerate();
+        let several = answers.conditions.len() > 1 && answers.action == mine;
+        several
             && before.any(|rule| {
-                rule.conditions.iter().any(|known| answers.conditions.iter().skip(1).any(|new| opposite(known, new)))
+                new.clone().any(|(at, new)| {
+                    let same = |known: &SeccompArg| !wide && at > 0 && opposite(known, new);
+                    rule.conditions.iter().any(same)
+                        || *wide && rule.conditions.last().is_some_and(|known| rest(known, new))
+                })
             })
     })
 }
