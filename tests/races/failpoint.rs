@@ -73,3 +73,19 @@ pub fn processes_of(id: &str) -> Vec<i32> {
 pub fn comm(pid: i32) -> String {
     std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
 }
+
+/// The steps of `exec`.
+pub const EXEC: &[&str] = &[
+    "Parent:Spawn",
+    "Usher:Place",
+    "Parent:Place",
+    "Usher:Enter",
+    "Init:Enter",
+    "Parent:Enter",
+    "Init:Become",
+    "Parent:Become",
+    "Init:Ready",
+    "Parent:Ready",
+    "Parent:Exec",
+    "Init:Exec",
+];

@@ -5,7 +5,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::failpoint::{Held, command_at, has_failpoints, processes_of};
+use crate::failpoint::{EXEC, Held, command_at, has_failpoints, processes_of};
 use crate::require;
 use crate::support::leak::Left;
 use crate::support::{Bundle, is_root, wait_until};
@@ -56,21 +56,6 @@ const LATE: &[&str] = &[
     "Parent:Become",
     "Init:Ready",
     "Parent:Ready",
-];
-
-const EXEC: &[&str] = &[
-    "Parent:Spawn",
-    "Usher:Place",
-    "Parent:Place",
-    "Usher:Enter",
-    "Init:Enter",
-    "Parent:Enter",
-    "Init:Become",
-    "Parent:Become",
-    "Init:Ready",
-    "Parent:Ready",
-    "Parent:Exec",
-    "Init:Exec",
 ];
 
 /// Everything in the scratch directory but the outputs of commands.

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::failpoint::{Held, command_at, has_failpoints};
+use crate::failpoint::{EXEC, Held, command_at, has_failpoints};
 use crate::require;
 use crate::support::canary::Canary;
 use crate::support::outcome::Outcome;
@@ -167,21 +167,6 @@ const CREATE: &[&str] = &[
     "Parent:Become",
     "Init:Ready",
     "Parent:Ready",
-];
-
-const EXEC: &[&str] = &[
-    "Parent:Spawn",
-    "Usher:Place",
-    "Parent:Place",
-    "Usher:Enter",
-    "Init:Enter",
-    "Parent:Enter",
-    "Init:Become",
-    "Parent:Become",
-    "Init:Ready",
-    "Parent:Ready",
-    "Parent:Exec",
-    "Init:Exec",
 ];
 
 #[test]
