@@ -1,6 +1,6 @@
 //! What this version understands, for `features` (features.md of the specification): the tables the parser uses.
 
-use crate::{capability, hooks, mount, namespace, placement, process, seccomp};
+use crate::{capability, hooks, mount, namespace, placement, seccomp};
 
 /// The lowest version of the specification that is understood.
 pub const OCI_VERSION_MIN: &str = "1.0.0";
@@ -39,31 +39,6 @@ pub fn memory_policy_flags() -> Vec<&'static str> {
     placement::MEMORY_FLAGS.iter().map(|(name, _)| *name).collect()
 }
 
-/// Domains of `linux.personality`, sorted.
-pub fn personalities() -> Vec<&'static str> {
-    placement::PERSONALITIES.iter().map(|(name, _)| *name).collect()
-}
-
-/// Types of `process.rlimits`; the position is the number.
-pub fn rlimits() -> &'static [&'static str] {
-    &process::RLIMITS
-}
-
-/// Policies of `process.scheduler`, sorted.
-pub fn scheduler_policies() -> Vec<&'static str> {
-    process::POLICIES.iter().map(|(name, _)| *name).collect()
-}
-
-/// Flags of `process.scheduler`, sorted.
-pub fn scheduler_flags() -> Vec<&'static str> {
-    process::SCHEDULER_FLAGS.iter().map(|(name, _)| *name).collect()
-}
-
-/// Classes of `process.ioPriority`, sorted.
-pub fn io_classes() -> Vec<&'static str> {
-    process::IO_CLASSES.iter().map(|(name, _)| *name).collect()
-}
-
 /// Actions of seccomp, sorted.
 pub fn seccomp_actions() -> &'static [&'static str] {
     &seccomp::ACTIONS
@@ -95,10 +70,6 @@ mod tests {
             namespaces(),
             memory_policy_modes(),
             memory_policy_flags(),
-            personalities(),
-            scheduler_policies(),
-            scheduler_flags(),
-            io_classes(),
             seccomp_operators(),
             seccomp_actions().to_vec(),
             seccomp_architectures().to_vec(),
