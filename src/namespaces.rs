@@ -6,7 +6,6 @@
 //! that the container's user namespace owns only after; and a pid or time namespace is felt by children alone.
 //! Where the last two matter, an [`Usher`] goes in first, bears init as its own sibling, and leaves.
 
-use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -48,12 +47,6 @@ impl Plan {
     /// Whether the usher bears init late ([`Usher::late`]).
     pub fn bears_late(&self) -> bool {
         self.usher.as_ref().is_some_and(|usher| usher.late)
-    }
-
-    /// Where init's namespaces are, under the names of runc's state file.
-    pub fn paths(&self, init: Pid) -> BTreeMap<String, PathBuf> {
-        let path = |kind| PathBuf::from(format!("/proc/{init}/ns/{}", proc_name(kind)));
-        self.kinds.iter().map(|kind| (runc_name(*kind).to_owned(), path(*kind))).collect()
     }
 }
 
@@ -138,20 +131,6 @@ pub fn proc_name(kind: NamespaceKind) -> &'static str {
         NamespaceKind::User => "user",
         NamespaceKind::Cgroup => "cgroup",
         NamespaceKind::Time => "time",
-    }
-}
-
-/// The key of a kind in runc's state file.
-fn runc_name(kind: NamespaceKind) -> &'static str {
-    match kind {
-        NamespaceKind::Pid => "NEWPID",
-        NamespaceKind::Network => "NEWNET",
-        NamespaceKind::Mount => "NEWNS",
-        NamespaceKind::Ipc => "NEWIPC",
-        NamespaceKind::Uts => "NEWUTS",
-        NamespaceKind::User => "NEWUSER",
-        NamespaceKind::Cgroup => "NEWCGROUP",
-        NamespaceKind::Time => "NEWTIME",
     }
 }
 

@@ -246,7 +246,6 @@ fn record(plan: &Plan, host: &Host, wishes: &Wishes<'_>, rootfs: PathBuf) -> Rec
         rootless: wishes.rootless_cgroups,
         cgroup_paths: BTreeMap::new(),
         namespace_paths: BTreeMap::new(),
-        external_descriptors: Vec::new(),
         layout: super::record::LAYOUT,
         bundle: plan.bundle.clone(),
         rootfs,
@@ -357,9 +356,7 @@ impl Making {
                     if let Some(cgroup) = cgroup {
                         record.set_cgroup(cgroup.saved());
                     }
-                    record.init_process_pid = init.pid;
-                    record.init_process_start = start_time(init.pid).unwrap_or_default();
-                    record.namespace_paths = plan.namespaces.paths(init.pid);
+                    record.set_init(init.pid, start_time(init.pid).unwrap_or_default());
                 }
                 Milestone::HooksBegin => record.poststop_armed = true,
                 Milestone::Ready(init) => {

@@ -1,8 +1,8 @@
 //! What later commands must know of a container, as it stands in `state.json`.
 //!
 //! The keys are those of runc's file where runc has them (`id`, `init_process_pid`, `init_process_start`, `created`,
-//! `rootless`, `cgroup_paths`, `namespace_paths`, `external_descriptors`): other programs read them. How the
-//! container was asked for is not here but in the copy of `config.json` beside it.
+//! `rootless`, `cgroup_paths`, `namespace_paths`): other programs read them. How the container was asked for is not here
+//! but in the copy of `config.json` beside it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,11 +30,8 @@ pub struct Record {
     pub rootless: bool,
     /// The container's cgroup by controller (v1), or under the empty name (v2), as runc writes it.
     pub cgroup_paths: BTreeMap<String, PathBuf>,
-    /// Init's namespaces by runc's names: `NEWPID` is `/proc/PID/ns/pid`.
+    /// All of init's namespaces, also those that are the host's, by runc's names: `NEWPID` is `/proc/PID/ns/pid`.
     pub namespace_paths: BTreeMap<String, PathBuf>,
-    /// What init's descriptors 0, 1 and 2 were at creation; checkpoint needs it.
-    #[serde(default)]
-    pub external_descriptors: Vec<String>,
     /// [`LAYOUT`].
     pub layout: u32,
     /// The bundle, absolute.
@@ -115,7 +112,6 @@ pub(crate) mod tests {
             rootless: false,
             cgroup_paths: BTreeMap::new(),
             namespace_paths: BTreeMap::new(),
-            external_descriptors: vec!["/dev/null".into(), "pipe:[1]".into(), "pipe:[2]".into()],
             layout: LAYOUT,
             bundle: "/b".into(),
             rootfs: "/b/rootfs".into(),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::require;
 use crate::support::{Bundle, is_orlop, is_root, wait_until};
@@ -30,6 +30,24 @@ fn a_container_lives_through_all_four_commands() {
     bundle.delete().ok();
     bundle.assert_gone();
     bundle.call(&["state", bundle.id()]).fails_with("does not exist");
+}
+
+/// Other programs find a container's namespaces in runc's state file: all of them, also those it shares with the host.
+#[test]
+fn the_state_file_names_every_namespace() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::sh("sleep 1000");
+    bundle.no_namespace("ipc").create().ok();
+    let file = std::fs::read(bundle.state_root().join(bundle.id()).join("state.json")).unwrap();
+    let record: Value = serde_json::from_slice(&file).unwrap();
+    let pid = bundle.pid();
+    assert_eq!(record["init_process_pid"], pid);
+    for (key, name) in
+        [("NEWCGROUP", "cgroup"), ("NEWIPC", "ipc"), ("NEWNS", "mnt"), ("NEWPID", "pid"), ("NEWUSER", "user")]
+    {
+        assert_eq!(record["namespace_paths"][key], format!("/proc/{pid}/ns/{name}"));
+    }
+    bundle.delete().ok();
 }
 
 #[test]
