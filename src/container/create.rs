@@ -52,9 +52,8 @@ pub fn create(request: &Request) -> Result<Created> {
     let rootfs = find_rootfs(&bundle.join(&converted.config.root.path)).at(|| "root.path".into())?;
     let helpers =
         if host.is_root() { None } else { std::env::var("PATH").ok().and_then(|path| namespaces::find_helpers(&path)) };
-    let driver = driver(request.driver);
-    let systemd = match driver {
-        cgroup::Driver::Systemd => Some(cgroup::Systemd::observe(host.uid, host.in_user_namespace)?),
+    let systemd = match request.driver {
+        Driver::Systemd => Some(cgroup::Systemd::observe(host.uid, host.in_user_namespace)?),
         _ => None,
     };
     let joined = |kind| converted.config.namespaces.get(kind).is_some_and(|namespace| namespace.path.is_some());
@@ -70,7 +69,7 @@ pub fn create(request: &Request) -> Result<Created> {
     let listen = super::descriptors::listen_fds();
     let wishes = Wishes {
         id: &request.id,
-        driver,
+        driver: request.driver,
         rootless_cgroups: rootless_cgroups(request, &host),
         no_pivot: request.no_pivot,
         no_new_keyring: request.no_new_keyring,
@@ -219,14 +218,6 @@ pub(super) fn check_terminal(terminal: bool, detach: bool, console_socket: bool)
         _ => return Ok(()),
     };
     Err(Error::new(Kind::Invalid, sentence))
-}
-
-fn driver(driver: Driver) -> cgroup::Driver {
-    match driver {
-        Driver::Cgroupfs => cgroup::Driver::Cgroupfs,
-        Driver::Systemd => cgroup::Driver::Systemd,
-        Driver::Disabled => cgroup::Driver::Disabled,
-    }
 }
 
 fn rootless_cgroups(request: &Request, host: &Host) -> bool {
