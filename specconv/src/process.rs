@@ -35,7 +35,7 @@ pub(crate) fn process(process: spec::Process, warnings: &mut Vec<Warning>) -> Re
         apparmor_profile: said(process.apparmor_profile),
         selinux_label: said(process.selinux_label),
         oom_score_adj: oom_score_adj(process.oom_score_adj)?,
-        scheduler: process.scheduler.map(scheduler).transpose()?,
+        scheduler: process.scheduler.map(|asked| scheduler(asked, warnings)).transpose()?,
         io_priority: process.io_priority.map(io_priority).transpose()?,
         exec_cpu_affinity: process.exec_cpu_affinity.map(affinity).transpose()?.flatten(),
     })
@@ -231,7 +231,7 @@ pub(crate) const SCHEDULER_FLAGS: [(&str, u64); 7] = [
     ("SCHED_FLAG_UTIL_CLAMP_MIN", 0x20),
 ];
 
-fn scheduler(asked: spec::Scheduler) -> Result<Scheduler, Invalid> {
+fn scheduler(asked: spec::Scheduler, warnings: &mut Vec<Warning>) -> Result<Scheduler, Invalid> {
     let name = asked.policy;
     let Some((_, policy)) = POLICIES.iter().find(|(known, _)| *known == name) else {
         return refuse("process.scheduler.policy", format_args!("{name:?} is not a scheduling policy of Linux"));
@@ -249,7 +249,9 @@ fn scheduler(asked: spec::Scheduler) -> Result<Scheduler, Invalid> {
     let (fair, real_time, deadline) = (matches!(policy, 0 | 3), matches!(policy, 1 | 2), *policy == 6);
     let nice = asked.nice.unwrap_or(0);
     if nice != 0 && !fair {
-        return refuse("process.scheduler.nice", format_args!("{name} has no nice value"));
+        // The kernel passes it over, and so do runc and crun.
+        let what = format!("ignored: {name} has no nice value");
+        warnings.push(Warning { field: "process.scheduler.nice".to_owned(), what });
     }
     if !(-20..=19).contains(&nice) {
         return refuse("process.scheduler.nice", format_args!("{nice} is not between -20 and 19"));
@@ -351,7 +353,7 @@ mod tests {
     #[test]
     fn deadlines_are_in_order() {
         let ask = |runtime, deadline, period| {
-            scheduler(spec::Scheduler {
+            let asked = spec::Scheduler {
                 policy: "SCHED_DEADLINE".into(),
                 nice: None,
                 priority: None,
@@ -359,7 +361,8 @@ mod tests {
                 runtime: Some(runtime),
                 deadline: Some(deadline),
                 period: Some(period),
-            })
+            };
+            scheduler(asked, &mut Vec::new())
         };
         assert!(ask(5000, 6000, 7000).is_ok());
         assert!(ask(5000, 6000, 0).is_ok());
