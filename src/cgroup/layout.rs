@@ -107,9 +107,10 @@ impl Layout {
                     if is_v2 { mount.fstype == "cgroup2" } else { mount.fstype == "cgroup" && mount.has(first) }
                 })
             };
-            // The same hierarchy may be mounted in many containers' root filesystems too.
+            // The same hierarchy may be mounted in many containers' root filesystems too. For v2, which every process
+            // is in, that does not make it one of this host's: the usual place does, as for systemd, runc and crun.
             let usual = ours().find(|mount| Path::new(mount.mount_point).starts_with(ROOT));
-            let Some(mount) = usual.or_else(|| ours().next()) else { continue };
+            let Some(mount) = usual.or_else(|| ours().next().filter(|_| !is_v2)) else { continue };
             let hierarchy = Hierarchy {
                 mount_point: PathBuf::from(unescape(mount.mount_point)),
                 root: unescape(mount.root),
@@ -276,6 +277,17 @@ mod tests {
         assert_eq!(Layout::from_mounts("1:cpu:/\n0::/\n", HYBRID.lines().nth(1).unwrap()).mode, Mode::Legacy);
         assert_eq!(Layout::from_mounts("1:cpu:/\n0::/\n", "").mode, Mode::Absent);
         assert_eq!(Layout::from_mounts("0::/\n", HYBRID).mode, Mode::Unified);
+    }
+
+    /// A pure v1 host on which a container (or Cilium, at /run/cilium/cgroupv2) has mounted v2 for itself.
+    #[test]
+    fn v2_counts_in_its_usual_place_alone() {
+        let elsewhere = "50 31 0:38 / /run/b/rootfs/sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw";
+        let own = "1:cpu,cpuacct:/b\n0::/user\n";
+        let v1 = HYBRID.lines().filter(|line| !line.contains("cgroup2")).collect::<Vec<_>>().join("\n");
+        let layout = Layout::from_mounts(own, &format!("{v1}\n{elsewhere}"));
+        assert_eq!((layout.mode, layout.hierarchies.len()), (Mode::Legacy, 1));
+        assert_eq!(Layout::from_mounts(own, &format!("{HYBRID}\n{elsewhere}")).mode, Mode::Hybrid);
     }
 
     #[test]
