@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 impl Saved {
     /// The container's cgroup with some of its directories replaced by ones below them. Pure.
     ///
-    /// A path without a controller is for cgroup v2, which has one tree. A path may not leave the container's cgroup,
+    /// A path without a controller is for every hierarchy, and then there is no other. A path may not leave the container's cgroup,
     /// and is compared part by part: `../web2` is no more below `web` than `..` is (T25). Controllers that share a
     /// hierarchy go together.
     ///
@@ -20,11 +20,16 @@ impl Saved {
         let mut named: Vec<&str> = Vec::new();
         for word in asked {
             let (controllers, path) = word.split_once(':').unwrap_or(("", word));
-            let bare = !word.contains(':');
-            if bare && (asked.len() > 1 || self.paths.len() > 1 || !self.paths.contains_key("")) {
-                return Err(invalid(format!("invalid --cgroup argument: {word} (missing <controller>: prefix)")));
+            if !word.contains(':') {
+                if asked.len() > 1 {
+                    return Err(invalid(format!("invalid --cgroup argument: {word} (missing <controller>: prefix)")));
+                }
+                for place in inner.paths.values_mut() {
+                    *place = below(place, path)?;
+                }
+                return Ok(inner);
             }
-            if !bare && controllers.split(',').any(str::is_empty) {
+            if controllers.split(',').any(str::is_empty) {
                 return Err(invalid(format!("invalid --cgroup argument: {word} (empty <controller> prefix)")));
             }
             for controller in controllers.split(',') {
@@ -93,6 +98,9 @@ mod tests {
         let inner = asked(&v1(), &["cpu,pids:/x"]).unwrap();
         assert_eq!(inner.paths["cpuacct"], Path::new("/c/web/x"), "one hierarchy has one cgroup for a process");
         assert_eq!(inner.paths["pids"], Path::new("/p/web/x"));
+        let inner = asked(&v1(), &["/x"]).unwrap();
+        let places: Vec<_> = inner.paths.values().map(|place| place.display().to_string()).collect();
+        assert_eq!(places, ["/c/web/x", "/c/web/x", "/p/web/x"], "a bare path is for all of them");
     }
 
     #[test]
@@ -105,10 +113,10 @@ mod tests {
 
     #[test]
     fn t25_nothing_leads_out() {
-        for bad in ["pids:..", "pids:../web2", "pids:/../..", "pids:a/../../b"] {
+        for bad in ["pids:..", "pids:../web2", "pids:/../..", "pids:a/../../b", ".."] {
             assert!(asked(&v1(), &[bad]).unwrap_err().to_string().starts_with("bad sub cgroup path"), "{bad}");
         }
-        for bad in [["a"].as_slice(), &[":a"], &["cpu,:a"], &["nosuch:a"], &["cpu:a", "cpu:b"]] {
+        for bad in [["a", "b"].as_slice(), &["a", "cpu:b"], &[":a"], &["cpu,:a"], &["nosuch:a"], &["cpu:a", "cpu:b"]] {
             assert!(asked(&v1(), bad).is_err(), "{bad:?}");
         }
     }

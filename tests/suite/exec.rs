@@ -241,6 +241,31 @@ fn exec_goes_into_a_sub_cgroup_and_no_further() {
     bundle.finish_off();
 }
 
+/// A path without a controller is for every hierarchy.
+#[test]
+fn exec_goes_into_a_sub_cgroup_of_all_hierarchies() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::new();
+    bundle.up();
+    let groups = cgroup::named(bundle.id());
+    groups.iter().for_each(|group| std::fs::create_dir(group.join("inner")).unwrap());
+    // A cpuset of v1 begins empty, and takes nobody then.
+    for (group, file) in groups.iter().flat_map(|group| ["cpuset.cpus", "cpuset.mems"].map(|file| (group, file))) {
+        if group.join("tasks").exists() && group.join(file).exists() {
+            std::fs::write(group.join("inner").join(file), std::fs::read(group.join(file)).unwrap()).unwrap();
+        }
+    }
+    let own = bundle.exec("cat /proc/self/cgroup").ok().stdout;
+    let all = bundle.exec_with(&["--cgroup", "/"], &["cat", "/proc/self/cgroup"]).ok().stdout;
+    assert_eq!(all, own);
+    let inner = bundle.exec_with(&["--cgroup", "inner"], &["cat", "/proc/self/cgroup"]).ok().stdout;
+    let ours = |text: &str, end: &str| text.lines().filter(|line| line.ends_with(end)).count();
+    assert_eq!(ours(&inner, "/inner"), ours(&own, &format!("/{}", bundle.id())), "{inner}");
+    bundle.exec_with(&["--cgroup", ".."], &["true"]).fails();
+    bundle.exec_with(&["--cgroup", "nosuch"], &["true"]).fails();
+    bundle.finish_off();
+}
+
 #[test]
 fn exec_keeps_seccomp_and_no_new_privileges() {
     require!(is_root(), "root of the host");
