@@ -325,12 +325,25 @@ fn number(directory: &Directory, file: &str) -> Result<u64> {
 }
 
 fn pids(directory: &Directory, stats: &mut PidsStats) -> Result<()> {
-    stats.current = number(directory, "pids.current")?;
+    stats.current = match text(directory, "pids.current")? {
+        Some(text) => parse::number(&text),
+        // The controller is off: whoever is in the cgroup is counted, as in runc.
+        None => listed(directory)?,
+    };
     stats.limit = match number(directory, "pids.max")? {
         UNLIMITED => 0,
         limit => limit,
     };
     Ok(())
+}
+
+/// How many processes are in the cgroup itself; of a threaded one, how many threads.
+fn listed(directory: &Directory) -> Result<u64> {
+    let list = match text(directory, "cgroup.procs")? {
+        None => text(directory, "cgroup.threads")?,
+        list => list,
+    };
+    Ok(list.map_or(0, |list| list.lines().count() as u64))
 }
 
 fn rdma(directory: &Directory, stats: &mut RdmaStats) -> Result<()> {

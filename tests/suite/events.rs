@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::require;
-use crate::support::{Bundle, cgroup, is_orlop, is_root, wait_until};
+use crate::support::{Bundle, View, cgroup, is_orlop, is_root, wait_until};
 
 #[track_caller]
 fn stats(bundle: &Bundle) -> Value {
@@ -43,6 +43,16 @@ fn stats_tell_what_the_kernel_counts() {
     assert!(usage["total"].as_u64().unwrap() > 1_000_000, "nanoseconds: {usage}");
     assert!(data["memory"]["usage"]["usage"].as_u64().unwrap() > 4096);
     assert_eq!(data["network_interfaces"], Value::Null);
+    bundle.finish_off();
+}
+
+/// A tree of v2 without the controller, as ordinary users often have it.
+#[test]
+fn processes_are_counted_also_where_nobody_counts_them() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::new();
+    bundle.view(View::V2).up();
+    assert_eq!(stats(&bundle)["data"]["pids"]["current"], 1);
     bundle.finish_off();
 }
 
