@@ -28,8 +28,9 @@ type Done = anyhow::Result<u8>;
 
 pub(super) fn create(global: &Global, create: super::args::Create, operands: Vec<String>, log: &Log) -> Done {
     let request = request(global, create.making, operands, true)?;
-    let Created { warnings, .. } = container::create(&request)?;
+    let Created { warnings, init, .. } = container::create(&request)?;
     tell(log, &warnings);
+    log.debug(&format!("process {} waits for start", init.pid()));
     Ok(0)
 }
 
@@ -42,6 +43,7 @@ pub(super) fn run(global: &Global, run: Run, operands: Vec<String>, log: &Log) -
     }
     let mut created = container::create(&request)?;
     tell(log, &created.warnings);
+    log.debug(&format!("process {} waits for start", created.init.pid()));
     if let (Some(foreground), Some(master)) = (&mut foreground, created.foreground) {
         foreground.attach(master)?;
     }
@@ -101,7 +103,9 @@ pub(super) fn state(global: &Global, operands: &[String]) -> Done {
 }
 
 pub(super) fn kill(global: &Global, kill: &Kill, operands: &[String]) -> Done {
-    let signal = signal::parse(operands.get(1).map_or("TERM", String::as_str))?;
+    // An empty word is a signal that was not given, as in runc.
+    let asked = operands.get(1).map(String::as_str).filter(|word| !word.is_empty());
+    let signal = signal::parse(asked.unwrap_or("TERM"))?;
     let whom = if kill.all { Whom::All } else { Whom::Init };
     let root = Root::of(global)?.path;
     if !kill.regex {
@@ -134,6 +138,7 @@ pub(super) fn exec(global: &Global, exec: Exec, operands: Vec<String>, log: &Log
     let mut foreground = if request.detach { None } else { Some(Foreground::begin()?) };
     let execed = container.exec(&request)?;
     tell(log, &execed.warnings);
+    log.debug(&format!("process {} runs beside the container's init", execed.process.pid()));
     let Some(mut foreground) = foreground.take() else { return Ok(0) };
     if let Some(master) = execed.foreground {
         foreground.attach(master)?;

@@ -4,6 +4,7 @@
 //! ends with 1, a failed `exec` with 255, an unknown one with 3, as runc's do.
 
 use std::ffi::OsString;
+use std::time::Instant;
 
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Command, FromArgMatches};
@@ -69,8 +70,8 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 enum Asked {
     /// Text for standard output.
     Print(String),
-    /// A command with its flags, and its operands.
-    Command(Parsed, Vec<String>),
+    /// A command by its name, with its flags, and its operands.
+    Command(&'static str, Parsed, Vec<String>),
 }
 
 /// A command, with its flags as it wants them.
@@ -122,9 +123,13 @@ fn try_run(words: Vec<OsString>, sealed: crate::Result<()>, log: &mut Log) -> Re
     sealed.context("cannot seal the executable")?;
     match asked? {
         Asked::Print(text) => print(&text),
-        Asked::Command(parsed, operands) => {
+        Asked::Command(command, parsed, operands) => {
             handed_down?;
-            dispatch(name, &global, parsed, operands, log)
+            let (began, of) = (Instant::now(), operands.first().map_or(String::new(), |id| format!(" {id}")));
+            log.debug(&format!("{name} {} begins to {command}{of}", env!("CARGO_PKG_VERSION")));
+            let done = dispatch(name, &global, parsed, operands, log);
+            log.debug(&format!("{command}{of} took {} ms", began.elapsed().as_millis()));
+            done
         }
     }
 }
@@ -172,14 +177,14 @@ fn ask(program: &Program, operands: Vec<String>, global: &mut Command) -> Result
         "features" => Parsed::Features,
         other => return Err(anyhow!("no such command: {other}").into()),
     };
-    Ok(Asked::Command(parsed, operands))
+    Ok(Asked::Command(entry.name, parsed, operands))
 }
 
 fn preserved(asked: &Asked) -> u32 {
     match asked {
-        Asked::Command(Parsed::Create(create), _) => create.making.preserve_fds,
-        Asked::Command(Parsed::Run(run), _) => run.making.preserve_fds,
-        Asked::Command(Parsed::Exec(exec), _) => exec.preserve_fds,
+        Asked::Command(_, Parsed::Create(create), _) => create.making.preserve_fds,
+        Asked::Command(_, Parsed::Run(run), _) => run.making.preserve_fds,
+        Asked::Command(_, Parsed::Exec(exec), _) => exec.preserve_fds,
         _ => 0,
     }
 }
@@ -227,10 +232,10 @@ pub(crate) fn read(words: &[&str]) -> Option<()> {
     let asked = ask(&program, sorted.operands, &mut flags).ok()?;
     preserved(&asked);
     match asked {
-        Asked::Command(Parsed::Update(update), _) if update.resources.is_none() => {
+        Asked::Command(_, Parsed::Update(update), _) if update.resources.is_none() => {
             limits::asked(&update).map(drop).ok()
         }
-        Asked::Command(Parsed::Exec(exec), args) if exec.process.is_none() => {
+        Asked::Command(_, Parsed::Exec(exec), args) if exec.process.is_none() => {
             command::exec_request(*exec, args).map(drop).ok()
         }
         _ => Some(()),
@@ -303,7 +308,7 @@ fn command_help(program: &str, entry: &Entry, flags: &mut Command) -> String {
 fn general_help(program: &str, flags: &mut Command) -> String {
     let commands: String = COMMANDS.iter().map(|entry| format!("   {:10}  {}\n", entry.name, entry.about)).collect();
     format!(
-        "NAME:\n   {program} - a low-level OCI container runtime\n\nUSAGE:\n   {program} [global options] command \
+        "NAME:\n   {program} - Open Container Initiative runtime\n\nUSAGE:\n   {program} [global options] command \
          [command options] [arguments...]\n\nVERSION:\n   {version}\n\nCOMMANDS:\n{commands}   help        show this, or \
          the help of a command\n\nGLOBAL OPTIONS:\n{options}\n  -v, --version\n  -h, --help\n",
         version = env!("CARGO_PKG_VERSION"),

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use serde_json::{Value, json};
 
 use crate::require;
-use crate::support::{Bundle, binary, is_orlop, is_root};
+use crate::support::{Bundle, binary, is_orlop, is_root, wait_until};
 
 #[test]
 fn the_version_has_the_lines_that_engines_read() {
@@ -129,6 +129,39 @@ fn spec_writes_a_config_that_runs() {
     spec["linux"]["cgroupsPath"] = json!(format!("/{}", bundle.id()));
     std::fs::write(&config, spec.to_string()).unwrap();
     assert_eq!(bundle.call(&bundle.with_bundle(&["run"])).ok().text(), "from spec");
+}
+
+/// An empty word is a signal that was not given.
+#[test]
+fn no_signal_is_the_polite_one() {
+    require!(is_root(), "root of the host");
+    for words in [&[][..], &[""]] {
+        let mut bundle = Bundle::sh("trap 'exit 7' TERM; touch /tmp/ready; while :; do sleep 0.05; done");
+        bundle.writable().write();
+        let running = bundle.spawn(bundle.command(&bundle.with_bundle(&["run"])));
+        wait_until("it waits for a signal", || bundle.rootfs("tmp/ready").exists());
+        let mut kill = vec!["kill", bundle.id()];
+        kill.extend(words);
+        bundle.call(&kill).ok();
+        assert_eq!(running.wait().code(), 7, "{words:?}");
+    }
+}
+
+#[test]
+fn debug_tells_more() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::new();
+    bundle.up();
+    assert!(!bundle.exec("true").ok().stderr.contains("level=debug"));
+    bundle.global("--debug");
+    assert!(bundle.exec("true").ok().stderr.contains("level=debug"));
+    let log = bundle.scratch("log").display().to_string();
+    bundle.global("--log").global(&log).global("--log-format").global("json");
+    assert_eq!(bundle.exec("true").ok().stderr, "", "what is no failure stands in the log alone");
+    let text = std::fs::read_to_string(&log).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().any(|line| line["level"] == "debug"), "{text}");
+    bundle.finish_off();
 }
 
 #[test]
