@@ -30,6 +30,7 @@ pub struct Program {
     path: CString,
     argv: Strings,
     envp: Strings,
+    env: Vec<String>,
 }
 
 impl Program {
@@ -43,7 +44,13 @@ impl Program {
             path: c_string("process.args", path.into_os_string().as_bytes())?,
             argv: strings("process.args", args.iter())?,
             envp: strings("process.env", env.iter())?,
+            env,
         })
+    }
+
+    /// Its environment, HOME included: what hooks in the container get where they have none of their own, as in runc.
+    pub fn env(&self) -> &[String] {
+        &self.env
     }
 }
 

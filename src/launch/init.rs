@@ -226,7 +226,7 @@ fn start(plan: &Plan, waiting: &Waiting, at: &mut Cursor) -> Result<Infallible> 
         &hooks::Moment {
             kind: HookKind::StartContainer,
             state: &state,
-            default_env: Some(&plan.program.process.env),
+            default_env: Some(waiting.program.env()),
             directory: None,
             output: waiting.hook_output.borrowed(),
         },

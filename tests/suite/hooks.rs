@@ -1,5 +1,6 @@
 //! Hooks: six kinds, where each runs, what it is told, and what its failure undoes (config.md#posix-platform-hooks).
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -181,6 +182,21 @@ fn poststop_follows_a_failed_create_once_hooks_have_run() {
     bundle.create().fails();
     assert_eq!(lines(&log), ["createRuntime", "poststop"]);
     bundle.assert_gone();
+}
+
+/// Only this kind: it runs in the container. HOME is among it where the config has none.
+#[test]
+fn start_container_hooks_get_the_environment_of_the_program() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::sh("cat /tmp/seen");
+    let script = "#!/bin/sh -eu\necho $GIVEN at $HOME > /tmp/seen\n";
+    std::fs::write(bundle.rootfs("bin/look"), script).unwrap();
+    std::fs::set_permissions(bundle.rootfs("bin/look"), PermissionsExt::from_mode(0o755)).unwrap();
+    bundle.writable().edit(|spec| {
+        spec["process"]["env"] = json!(["PATH=/bin", "GIVEN=words"]);
+        spec["hooks"] = json!({"startContainer": [{"path": "/bin/look"}]});
+    });
+    assert_eq!(bundle.output(), "words at /root");
 }
 
 #[test]
