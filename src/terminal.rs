@@ -262,6 +262,10 @@ impl<'a> Screen<'a> {
     fn new(master: OwnedFd, streams: Streams<'a>) -> Result<Self> {
         set_nonblocking(&master)?;
         let mut screen = Screen { master, streams, modes: None, typed: Vec::new(), input_over: false, hung_up: false };
+        if !pty::is_terminal(screen.streams.output) {
+            // A file or a pipe gets the lines as they were written, as from runc.
+            pty::keep_line_ends(screen.master.as_fd())?;
+        }
         if let Some(terminal) = screen.streams.terminal {
             screen.resize()?;
             screen.modes = Some(pty::make_raw(terminal)?);
@@ -451,7 +455,7 @@ mod tests {
         let mut text = [0; 4096];
         let length = std::fs::File::from(shown).read(&mut text).unwrap();
         let text = String::from_utf8_lossy(&text[..length]).into_owned();
-        assert!(text.contains(&name) && text.contains("got hello\r\n"), "{text:?}");
+        assert!(text.contains(&name) && text.contains("got hello\n"), "{text:?}");
     }
 
     #[test]

@@ -63,6 +63,13 @@ pub fn make_raw(terminal: BorrowedFd<'_>) -> Result<Modes> {
     Ok(Modes(before))
 }
 
+/// Hands line ends through as the programs on the terminal write them, without a carriage return. termios(3) ONLCR.
+pub fn keep_line_ends(terminal: BorrowedFd<'_>) -> Result<()> {
+    let mut modes = rustix::termios::tcgetattr(terminal).map_err(refused!("ioctl", "{}, TCGETS", fd(&terminal)))?;
+    modes.output_modes -= rustix::termios::OutputModes::ONLCR;
+    set(terminal, &modes)
+}
+
 /// Gives a terminal its modes back.
 pub fn restore(terminal: BorrowedFd<'_>, modes: &Modes) -> Result<()> {
     set(terminal, &modes.0)

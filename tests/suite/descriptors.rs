@@ -203,6 +203,15 @@ fn a_missing_console_socket_is_named() {
     bundle.assert_gone();
 }
 
+/// What is no terminal gets the lines without the carriage returns of one.
+#[test]
+fn a_foreground_terminal_shown_on_a_pipe_has_plain_lines() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::sh("test -t 1 && echo first; echo second");
+    bundle.edit(|spec| spec["process"]["terminal"] = json!(true)).write();
+    assert_eq!(bundle.call(&bundle.with_bundle(&["run"])).ok().stdout, "first\nsecond\n");
+}
+
 /// `run` in the foreground with a terminal, itself on a terminal that script(1) makes.
 #[test]
 fn a_foreground_terminal_is_passed_through() {
