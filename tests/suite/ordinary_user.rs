@@ -128,16 +128,26 @@ fn the_groups_of_an_ordinary_user_are_kept_when_asked() {
     assert_eq!(bundle.output(), "0");
 }
 
+/// A process beside the container, which ends with the test.
+struct Neighbour(std::process::Child);
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A user namespace that its owner has made without any right forbids setgroups(2), and who joins it cannot ask outside.
 #[test]
 fn a_user_namespace_of_ones_own_is_joined() {
     require!(is_root(), "root of the host");
     let mut command = std::process::Command::new("setpriv");
     command.args(["--reuid", "1234", "--regid", "1234", "--clear-groups", "unshare", "--user", "--map-root-user"]);
-    let mut neighbour = command.args(["sleep", "1000"]).spawn().unwrap();
-    let comm = format!("/proc/{}/comm", neighbour.id());
+    let neighbour = Neighbour(command.args(["sleep", "1000"]).spawn().unwrap());
+    let comm = format!("/proc/{}/comm", neighbour.0.id());
     wait_until("it is in its namespace", || std::fs::read_to_string(&comm).is_ok_and(|comm| comm.trim() == "sleep"));
-    let path = format!("/proc/{}/ns/user", neighbour.id());
+    let path = format!("/proc/{}/ns/user", neighbour.0.id());
     let mut bundle = rootless(&own_id());
     bundle.no_namespace("user").namespace(json!({"type": "user", "path": path}));
     lives_and_dies(&mut bundle);
@@ -154,8 +164,6 @@ fn a_user_namespace_of_ones_own_is_joined() {
     });
     bundle.create().fails();
     bundle.assert_gone();
-    neighbour.kill().unwrap();
-    neighbour.wait().unwrap();
 }
 
 /// `--rootless` says whether errors of cgroups are borne; nobody else's business.

@@ -36,6 +36,7 @@ pub fn run(name: &str, programs: &[&str], variables: &[(&str, &str)], known: &[K
     for test in &news {
         // What it said, up to the stack.
         let said = text.split_once(&format!("---- {test} stdout ----")).map_or("", |(_, after)| after);
+        let said = said.split("\n---- ").next().unwrap_or_default();
         println!("---- {test}{}", said.split("stack backtrace").next().unwrap_or_default());
     }
     assert!(news.is_empty() && stale.is_empty(), "{name}: not in the table: {news:#?}; stale: {stale:#?}");
