@@ -176,22 +176,31 @@ fn a_small_memory_limit_is_enough_to_start() {
     bundle.run().ok();
 }
 
-fn pauses(view: View) {
-    let mut bundle = Bundle::sh("while :; do echo x >> /tmp/count; sleep 0.01; done");
-    bundle.writable().view(view).up();
+/// A program whose running can be seen from outside.
+pub const COUNTS: &str = "while :; do echo x >> /tmp/count; sleep 0.01; done";
+
+/// The program, which [`COUNTS`], stands still while its container is paused, and only then. `in_between` looks at the
+/// paused container.
+#[track_caller]
+pub fn stands_still(bundle: &Bundle, in_between: impl FnOnce()) {
     let count = || std::fs::metadata(bundle.rootfs("tmp/count")).map_or(0, |meta| meta.len());
     wait_until("it counts", || count() > 2);
     bundle.call(&["pause", bundle.id()]).ok();
-    assert_eq!(bundle.status(), "paused", "{view:?}");
+    assert_eq!(bundle.status(), "paused");
     let frozen = count();
     std::thread::sleep(std::time::Duration::from_millis(80));
-    assert_eq!(count(), frozen, "{view:?}: nothing runs");
-    let outcome = bundle.exec("true").fails();
-    assert!(outcome.stderr.contains("paused"), "{outcome}");
-    bundle.call(&["pause", bundle.id()]).fails();
+    assert_eq!(count(), frozen, "nothing runs");
+    bundle.exec("true").fails_with("paused");
+    in_between();
     bundle.call(&["resume", bundle.id()]).ok();
-    assert_eq!(bundle.status(), "running", "{view:?}");
+    assert_eq!(bundle.status(), "running");
     wait_until("it counts again", || count() > frozen);
+}
+
+fn pauses(view: View) {
+    let mut bundle = Bundle::sh(COUNTS);
+    bundle.writable().view(view).up();
+    stands_still(&bundle, || drop(bundle.call(&["pause", bundle.id()]).fails()));
     let outcome = bundle.call(&["resume", bundle.id()]).fails();
     assert!(!is_orlop() || outcome.stderr.contains("not paused"), "{outcome}");
     // A paused container can be killed: KILL thaws it.
@@ -429,7 +438,7 @@ fn an_init_that_is_killed_at_its_start_says_why() {
 }
 
 /// A container in the v2 view that may divide its own cgroup.
-fn divisible() -> Bundle {
+pub fn divisible() -> Bundle {
     let mut bundle = Bundle::new();
     bundle.view(View::V2).no_mount("/sys/fs/cgroup").namespace(json!({"type": "cgroup"}));
     bundle.mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
