@@ -115,12 +115,29 @@ pub(super) fn open_source(plan: &Plan, bind: &Bind) -> Result<Detached> {
     Detached::copy(CWD, &source, reach, flags).doing_with(|| format!("open the source {source:?}"))
 }
 
+/// What was lent, or our own copy of the very same where we can have one: our mount namespace is the host's as a user
+/// namespace with fewer rights may have it, and what its mounts forbid (`ro`, `nodev`) is locked in our copies
+/// (mount_namespaces(7)). In a copy that the parent made it is not, and the container's root could take it away.
+fn own_rather_than(lent: OwnedFd, plan: &Plan, mount: &Mount, bind: &Bind) -> Result<Detached> {
+    if plan.user_namespace && mount.id_map.is_none() && !is_door(&bind.source) {
+        let object = |fd: BorrowedFd<'_>| file::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
+        // Refused where a directory on the way, or what is mounted below, is not for the container's root to see.
+        if let Ok(own) = open_source(plan, bind)
+            && let Some(fd) = own.fd()
+            && object(fd)? == object(lent.as_fd())?
+        {
+            return Ok(own);
+        }
+    }
+    Ok(Detached::lent(lent))
+}
+
 fn bind_at(site: Site<'_>, mount: &Mount, bind: &Bind, lent: Option<OwnedFd>) -> Result<Option<OwnedFd>> {
     if bind.copy_symlink && lent.is_none() && copy_link(site, mount, bind)? {
         return Ok(None);
     }
     let mut tree = match lent {
-        Some(tree) => Detached::lent(tree),
+        Some(tree) => own_rather_than(tree, site.plan, mount, bind)?,
         None => open_source(site.plan, bind)?,
     };
     if site.plan.entry == Entry::Chroot {

@@ -129,6 +129,31 @@ fn a_source_that_only_root_reaches_is_bound() {
     assert_eq!(bundle.output(), "seen\nfile");
 }
 
+/// What the host's mounts forbid is not for the container's root to allow again, whatever its capabilities in its own
+/// user namespace.
+#[test]
+fn what_the_host_forbids_on_a_volume_stays_forbidden() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::sh(
+        "for flag in rw suid,ro dev,ro exec,ro; do mount -o remount,bind,$flag /mnt 2>/dev/null && echo $flag; done; \
+         mount -o remount,bind,rw /mnt/below 2>/dev/null && echo below; touch /mnt/x /mnt/below/x 2>&1; true",
+    );
+    let volume = bundle.scratch("volume");
+    std::fs::create_dir(&volume).unwrap();
+    let volume = volume.display();
+    bundle.prelude(&format!(
+        "mount -t tmpfs tmpfs {volume} && mkdir {volume}/below && mount -t tmpfs -o ro,mode=777 tmpfs {volume}/below && \
+         chmod 777 {volume} && mount -o remount,bind,ro,nosuid,nodev,noexec {volume}"
+    ));
+    bundle
+        .writable()
+        .user_namespace(100_000)
+        .all_capabilities()
+        .mount(json!({"destination": "/mnt", "type": "bind", "source": volume.to_string(), "options": ["rbind"]}));
+    let text = bundle.output();
+    assert_eq!(text, "touch: /mnt/x: Read-only file system\ntouch: /mnt/below/x: Read-only file system");
+}
+
 #[test]
 fn a_joined_user_namespace_has_the_maps_that_were_asked() {
     require!(is_root(), "root of the host");
