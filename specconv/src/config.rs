@@ -258,7 +258,8 @@ pub struct Filesystem {
     pub source: Option<String>,
     /// Options of the filesystem, in order: `size=64k`, or a bare word.
     pub data: Vec<FsOption>,
-    /// Flags of the superblock rather than of the mount (`sync`, `dirsync`, `mand`, `lazytime`, `iversion`, `silent`): set.
+    /// Flags of the superblock rather than of the mount: those that are set (`sync`, `dirsync`, `mand`, `lazytime`,
+    /// `iversion`, `silent`), and in a remount also the words for those that no longer are (`async`).
     pub superblock_flags: Vec<&'static str>,
     /// `tmpcopyup`: the new tmpfs starts with what the directory below it holds.
     pub copy_up: bool,

@@ -142,13 +142,12 @@ fn kind(
                 format_args!("a bind mount has no filesystem of its own; {:?} has no effect", option.key),
             );
         }
-        if let Some(option) = read.superblock_at.filter(|_| !read.superblock.is_empty()) {
+        if let (flags, Some(option)) = read.superblock() {
             warn(
                 warnings,
                 at(option),
-                format_args!("a bind mount has no filesystem of its own; {:?} has no effect", read.superblock),
+                format_args!("a bind mount has no filesystem of its own; {flags:?} has no effect"),
             );
-            read.superblock.clear();
         }
     }
     if (!is_bind || read.remount)
@@ -170,7 +169,7 @@ fn kind(
     }
     let bare = matches!(fstype, "" | "none");
     if bare && !read.remount {
-        if read.propagation.is_empty() || !read.data.is_empty() || !read.superblock.is_empty() {
+        if read.propagation.is_empty() || !read.data.is_empty() || !read.superblock().0.is_empty() {
             return refuse(
                 format_args!("mounts[{index}].type"),
                 "it is missing; without one the options need bind or rbind",
@@ -182,7 +181,11 @@ fn kind(
         fstype: fstype.to_string(),
         source: source.map(|source| source.to_string_lossy().into_owned()),
         data: std::mem::take(&mut read.data),
-        superblock_flags: std::mem::take(&mut read.superblock),
+        superblock_flags: match (is_bind, read.remount) {
+            (true, _) => Vec::new(),
+            (false, true) => read.superblock_changes(),
+            (false, false) => read.superblock().0,
+        },
         copy_up: read.copy_up_at.is_some(),
     };
     Ok(match fstype {

@@ -90,16 +90,16 @@ impl Detached {
     }
 
     fn filesystem_of(recipe: &Recipe<'_>, pid_namespace: Option<BorrowedFd<'_>>) -> Result<Self> {
-        if !can_attach() {
-            return Ok(promise(recipe));
+        if !can_attach() || !can_say(recipe.source, &recipe.options) {
+            return Ok(promise(recipe)?);
         }
         let Some(context) = CONTEXTS.take(|| mount::fsopen(recipe.fstype), harmless_context)? else {
-            return Ok(promise(recipe));
+            return Ok(promise(recipe)?);
         };
         match configure(context.as_fd(), recipe, pid_namespace) {
             Err(refused) if refused.errno == sys::Errno::ENOSYS => {
                 CONTEXTS.close();
-                Ok(promise(recipe))
+                Ok(promise(recipe)?)
             }
             other => other.map_err(|refused| explain(context.as_fd(), refused)),
         }
@@ -229,14 +229,17 @@ pub fn move_over_root(mount: BorrowedFd<'_>, proc: &Procfs) -> Result<()> {
 /// # Errors
 /// Carry what the filesystem itself said, where it said something.
 pub fn reconfigure(at: BorrowedFd<'_>, options: &[FsOption<'_>], proc: &Procfs) -> Result<()> {
-    let picked = CONTEXTS.take(|| mount::fspick(at), harmless_context)?;
+    let picked = match can_say(None, options) {
+        true => CONTEXTS.take(|| mount::fspick(at), harmless_context)?,
+        false => None,
+    };
     if let Some(context) = picked {
         let context = context.as_fd();
         return give(context, options)
             .and_then(|()| mount::fsconfig_reconfigure(context))
             .map_err(|refused| explain(context, refused));
     }
-    let (flags, data) = words(options);
+    let (flags, data) = words(options)?;
     // A remount replaces the attributes of the mount as well.
     let kept = mount_setattr::mount_flags(mount_setattr::attributes_of(file::fstatfs(at)?.flags));
     let flags = MountFlags::from_bits_retain((flags | kept) as u32 | MS_REMOUNT);
@@ -255,6 +258,16 @@ fn can_attach() -> bool {
         _ => Ok(()),
     };
     MOVES.is_open() || MOVES.take(probe, || Ok(())).is_ok_and(|taken| taken.is_some())
+}
+
+/// Whether fsconfig(2) can be told this: it takes no string longer than 255 bytes, which lists of overlay's layers are, and
+/// has no word for SB_I_VERSION.
+fn can_say(source: Option<&str>, options: &[FsOption<'_>]) -> bool {
+    const LONGEST: usize = 255;
+    let flags_alone = |(key, value): &FsOption<'_>| value.is_none() && matches!(*key, "iversion" | "noiversion");
+    source.is_none_or(|source| source.len() <= LONGEST)
+        && options.iter().all(|(_, value)| value.is_none_or(|value| value.len() <= LONGEST))
+        && !options.iter().any(flags_alone)
 }
 
 /// Only a filter, or a kernel without the call, refuses this: without a copy nobody's rights are asked.
@@ -307,7 +320,12 @@ fn explain(context: BorrowedFd<'_>, refused: Refused) -> Error {
 }
 
 /// Options as mount(2) takes them: flags for those that are the superblock's, and one string for the rest.
-fn words(options: &[FsOption<'_>]) -> (u64, String) {
+///
+/// # Errors
+/// `E2BIG` for more than a page of them: the kernel would leave out the rest and say nothing.
+fn words(options: &[FsOption<'_>]) -> sys::Result<(u64, String)> {
+    /// The smallest page of any machine; its last byte is the string's end.
+    const PAGE: usize = 4096;
     let mut flags = 0;
     let mut data: Vec<String> = Vec::new();
     for (key, value) in options {
@@ -316,11 +334,14 @@ fn words(options: &[FsOption<'_>]) -> (u64, String) {
             "sync" => 0x10,
             "mand" => 0x40,
             "dirsync" => 0x80,
+            "iversion" => 1 << 23,
             "lazytime" => 1 << 25,
             _ => 0,
         };
         match value {
             None if flag != 0 => flags |= flag,
+            // What is not said is not set: mount(2) with MS_REMOUNT replaces all flags.
+            None if matches!(*key, "async" | "nomand" | "noiversion" | "nolazytime") => {}
             None => data.push((*key).to_owned()),
             // The categories of a SELinux context are separated by commas, as options are.
             Some(value) if matches!(*key, "context" | "fscontext" | "defcontext" | "rootcontext") => {
@@ -329,27 +350,51 @@ fn words(options: &[FsOption<'_>]) -> (u64, String) {
             Some(value) => data.push(format!("{key}={value}")),
         }
     }
-    (flags, data.join(","))
+    let data = data.join(",");
+    if data.len() >= PAGE {
+        return Err(Refused::new("mount", format_args!("{} bytes of options", data.len()), sys::Errno::E2BIG));
+    }
+    Ok((flags, data))
 }
 
-fn promise(recipe: &Recipe<'_>) -> Detached {
-    let (flags, data) = words(&recipe.options);
+fn promise(recipe: &Recipe<'_>) -> sys::Result<Detached> {
+    let (flags, data) = words(&recipe.options)?;
     let what = Promised::Filesystem {
         fstype: recipe.fstype.to_owned(),
         source: recipe.source.map(str::to_owned),
         flags: flags | mount_setattr::mount_flags(recipe.attributes & !attribute::IDMAP),
         data,
     };
-    Detached(Way::Promise(Promise { what, later: Vec::new() }))
+    Ok(Detached(Way::Promise(Promise { what, later: Vec::new() })))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::words;
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::{can_say, words};
+    use crate::sys::Errno;
 
     #[test]
     fn a_context_is_one_option_whatever_its_commas() {
         let options = [("ro", None), ("mode", Some("755")), ("context", Some("a:b:c:s0:c1,c2"))];
-        assert_eq!(words(&options), (1, "mode=755,context=\"a:b:c:s0:c1,c2\"".to_owned()));
+        assert_eq!(words(&options), Ok((1, "mode=755,context=\"a:b:c:s0:c1,c2\"".to_owned())));
+    }
+
+    #[test]
+    fn flags_of_the_superblock_are_no_data() {
+        let options = [("sync", None), ("iversion", None), ("nolazytime", None), ("size", Some("1m"))];
+        assert_eq!(words(&options), Ok((0x10 | 1 << 23, "size=1m".to_owned())));
+        let long = "x".repeat(4091);
+        assert_eq!(words(&[("size", Some(&long))]).unwrap_err().errno, Errno::E2BIG);
+    }
+
+    #[test]
+    fn the_new_calls_cannot_say_everything() {
+        let (short, long) = ("x".repeat(255), "x".repeat(256));
+        assert!(can_say(Some(&short), &[("lowerdir", Some(&short)), ("sync", None)]));
+        assert!(!can_say(Some(&long), &[]));
+        assert!(!can_say(None, &[("lowerdir", Some(&long))]));
+        assert!(!can_say(None, &[("iversion", None)]));
     }
 }

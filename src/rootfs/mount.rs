@@ -246,7 +246,8 @@ pub(super) fn fresh_attributes(mount: &Mount) -> u64 {
 /// Flags of the superblock, and the filesystem's own options.
 fn options_of(fs: &Filesystem) -> Vec<mount_api::FsOption<'_>> {
     // `silent` asks for fewer lines in the kernel's log; the new calls print none.
-    let flags = fs.superblock_flags.iter().filter(|flag| **flag != "silent").map(|flag| (*flag, None));
+    let spoken = |flag: &&&str| !matches!(**flag, "silent" | "loud");
+    let flags = fs.superblock_flags.iter().filter(spoken).map(|flag| (*flag, None));
     flags.chain(fs.data.iter().map(|option| (option.key.as_str(), option.value.as_deref()))).collect()
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::require;
 use crate::support::mountinfo::{self, Mount};
-use crate::support::{Bundle, is_orlop, is_root};
+use crate::support::{Bundle, flavour, is_orlop, is_root};
 
 fn bind(source: &str, destination: &str, options: &[&str]) -> Value {
     json!({"destination": destination, "type": "bind", "source": source, "options": options})
@@ -299,6 +299,26 @@ fn options_of_a_tmpfs_reach_the_filesystem() {
     assert_eq!(bundle.output(), "1750 7 8\n512");
 }
 
+/// A remount changes what it names: also flags of the superblock, which only words like `async` switch off.
+#[test]
+fn a_remount_changes_the_filesystem() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::new();
+    bundle.writable();
+    for (place, first, then) in [
+        ("/mnt/off", ["sync", "lazytime"].as_slice(), ["remount", "async", "nolazytime"].as_slice()),
+        ("/mnt/on", &["size=1m"], &["remount", "sync", "size=2m", "loud"]),
+        ("/mnt/version", &["sync"], &["remount", "iversion", "sync"]),
+    ] {
+        bundle.mount(tmpfs(place, first)).mount(tmpfs(place, then));
+    }
+    let mounts = mounts_of(&mut bundle);
+    let has = |place: &str, word: &str| mountinfo::at(&mounts, place).superblock.iter().any(|option| option == word);
+    assert!(!has("/mnt/off", "sync") && !has("/mnt/off", "lazytime"));
+    assert!(has("/mnt/on", "sync") && has("/mnt/on", "size=2048k"));
+    assert!(has("/mnt/version", "sync"));
+}
+
 #[test]
 fn a_tmpfs_without_a_mode_takes_that_of_what_it_covers() {
     require!(is_root(), "root of the host");
@@ -373,6 +393,58 @@ fn an_overlay_shows_both_layers() {
         .mount(json!({"destination": "/mnt/o", "type": "overlay", "source": "overlay", "options": options}));
     assert_eq!(bundle.output(), "low\nup");
     assert_eq!(std::fs::read_to_string(bundle.scratch("up/written")).unwrap(), "new\n");
+}
+
+/// fsconfig(2) ends a value at 255 bytes; mount(2) all of them together at a page.
+#[test]
+fn an_overlay_may_have_many_layers() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::sh("cat /mnt/*");
+    let layers: Vec<String> = (0..20).map(|number| source(&bundle, &format!("layer{number}"))).collect();
+    for (number, layer) in layers.iter().enumerate() {
+        std::fs::write(format!("{layer}/{number:02}"), format!("{number} ")).unwrap();
+    }
+    let of = |layers: &[String]| {
+        let lowerdir = format!("lowerdir={}", layers.join(":"));
+        json!({"destination": "/mnt", "type": "overlay", "source": "overlay", "options": [lowerdir, "ro", "nodev"]})
+    };
+    bundle.mount(of(&layers));
+    assert_eq!(bundle.output(), "0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19");
+    bundle.no_mount("/mnt").mount(of(&vec![layers.join(":"); 10]));
+    let outcome = bundle.create().fails();
+    assert!(!is_orlop() || outcome.stderr.contains("E2BIG"), "{outcome}");
+    bundle.assert_gone();
+}
+
+/// The words that a runtime MUST know (config.md#linux-mount-options), those of propagation and binds aside.
+#[test]
+fn the_words_of_the_specification_are_known() {
+    require!(is_root(), "root of the host");
+    let mut words =
+        "async atime defaults dev diratime dirsync exec iversion lazytime loud noatime nodev nodiratime noexec \
+                     noiversion nolazytime norelatime nostrictatime nosuid relatime ro rw silent strictatime suid sync"
+            .split(' ')
+            .filter(|word| !word.is_empty())
+            .collect::<Vec<_>>();
+    if flavour() == "runc" {
+        // 1.1 gives it to the filesystem.
+        words.retain(|word| *word != "defaults");
+    }
+    let mut bundle = Bundle::new();
+    let from = source(&bundle, "volume");
+    bundle.writable();
+    for word in &words {
+        bundle.mount(tmpfs(&format!("/mnt/{word}"), &[word]));
+        bundle.mount(bind(&from, &format!("/mnt/bind-{word}"), &["bind", word]));
+    }
+    let mounts = mounts_of(&mut bundle);
+    let of_superblock = |word: &str| mountinfo::at(&mounts, &format!("/mnt/{word}")).superblock.clone();
+    for (word, shown) in
+        [("sync", true), ("async", false), ("dirsync", true), ("lazytime", true), ("nolazytime", false)]
+    {
+        assert_eq!(of_superblock(word).iter().any(|option| option == word), shown, "{word}: {:?}", of_superblock(word));
+    }
+    assert!(words.iter().all(|word| mounts.iter().any(|mount| mount.at == format!("/mnt/bind-{word}"))));
 }
 
 #[test]

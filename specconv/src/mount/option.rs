@@ -30,8 +30,8 @@ pub(crate) enum Word {
     Attribute { bit: u64, on: bool, recursive: bool },
     /// Wishes, or no longer wishes, a way of updating access times.
     Atime { how: Atime, on: bool, recursive: bool },
-    /// Switches a flag of the superblock on or off.
-    Superblock { flag: &'static str, on: bool },
+    /// Switches a flag of the superblock on (the word is its name) or off.
+    Superblock { flag: &'static str, word: &'static str },
     /// Sets the propagation.
     Propagation(Propagation),
     /// `bind`, `rbind`.
@@ -72,8 +72,8 @@ const fn atime(how: Atime, on: bool) -> Word {
 const fn atime_below(how: Atime, on: bool) -> Word {
     Word::Atime { how, on, recursive: true }
 }
-const fn superblock(flag: &'static str, on: bool) -> Word {
-    Word::Superblock { flag, on }
+const fn superblock(flag: &'static str, word: &'static str) -> Word {
+    Word::Superblock { flag, word }
 }
 const fn propagation(kind: PropagationKind, recursive: bool) -> Word {
     Word::Propagation(Propagation { kind, recursive })
@@ -83,7 +83,7 @@ const fn propagation(kind: PropagationKind, recursive: bool) -> Word {
 ///
 /// `acl` and `noacl` are missing on purpose: they belong to the filesystem (runc issue 3738).
 pub(crate) const OPTIONS: &[(&str, Word)] = &[
-    ("async", superblock("sync", false)),
+    ("async", superblock("sync", "async")),
     ("atime", atime(Atime::Never, false)),
     ("bind", Word::Bind { recursive: false }),
     ("copy-symlink", Word::CopySymlink),
@@ -91,20 +91,20 @@ pub(crate) const OPTIONS: &[(&str, Word)] = &[
     ("dest-nofollow", Word::TargetNofollow),
     ("dev", attribute(MOUNT_ATTR_NODEV, false)),
     ("diratime", attribute(MOUNT_ATTR_NODIRATIME, false)),
-    ("dirsync", superblock("dirsync", true)),
+    ("dirsync", superblock("dirsync", "dirsync")),
     ("exec", attribute(MOUNT_ATTR_NOEXEC, false)),
     ("idmap", Word::IdMap { recursive: false }),
-    ("iversion", superblock("iversion", true)),
-    ("lazytime", superblock("lazytime", true)),
-    ("loud", superblock("silent", false)),
-    ("mand", superblock("mand", true)),
+    ("iversion", superblock("iversion", "iversion")),
+    ("lazytime", superblock("lazytime", "lazytime")),
+    ("loud", superblock("silent", "loud")),
+    ("mand", superblock("mand", "mand")),
     ("noatime", atime(Atime::Never, true)),
     ("nodev", attribute(MOUNT_ATTR_NODEV, true)),
     ("nodiratime", attribute(MOUNT_ATTR_NODIRATIME, true)),
     ("noexec", attribute(MOUNT_ATTR_NOEXEC, true)),
-    ("noiversion", superblock("iversion", false)),
-    ("nolazytime", superblock("lazytime", false)),
-    ("nomand", superblock("mand", false)),
+    ("noiversion", superblock("iversion", "noiversion")),
+    ("nolazytime", superblock("lazytime", "nolazytime")),
+    ("nomand", superblock("mand", "nomand")),
     ("norelatime", atime(Atime::Relative, false)),
     ("nostrictatime", atime(Atime::Strict, false)),
     ("nosuid", attribute(MOUNT_ATTR_NOSUID, true)),
@@ -144,13 +144,13 @@ pub(crate) const OPTIONS: &[(&str, Word)] = &[
     ("runbindable", propagation(PropagationKind::Unbindable, true)),
     ("rw", attribute(MOUNT_ATTR_RDONLY, false)),
     ("shared", propagation(PropagationKind::Shared, false)),
-    ("silent", superblock("silent", true)),
+    ("silent", superblock("silent", "silent")),
     ("slave", propagation(PropagationKind::Slave, false)),
     ("src-nofollow", Word::SourceNofollow),
     ("strictatime", atime(Atime::Strict, true)),
     ("suid", attribute(MOUNT_ATTR_NOSUID, false)),
     ("symfollow", attribute(MOUNT_ATTR_NOSYMFOLLOW, false)),
-    ("sync", superblock("sync", true)),
+    ("sync", superblock("sync", "sync")),
     ("tmpcopyup", Word::CopyUp),
     ("unbindable", propagation(PropagationKind::Unbindable, false)),
 ];
@@ -212,9 +212,8 @@ pub(super) struct Options {
     pub own: Collected,
     pub recursive: Collected,
     pub propagation: Vec<Propagation>,
-    pub superblock: Vec<&'static str>,
-    /// Where the first flag of the superblock stands.
-    pub superblock_at: Option<usize>,
+    /// Flags of the superblock, each with the word that was said of it and the place of that.
+    superblock: Vec<(&'static str, &'static str, usize)>,
     pub data: Vec<FsOption>,
     pub bind: Option<bool>,
     pub remount: bool,
@@ -223,6 +222,19 @@ pub(super) struct Options {
     pub copy_symlink_at: Option<usize>,
     pub source_nofollow_at: Option<usize>,
     pub target_nofollow: bool,
+}
+
+impl Options {
+    /// Flags of the superblock that are on, and where the first of them stands.
+    pub fn superblock(&self) -> (Vec<&'static str>, Option<usize>) {
+        let on = || self.superblock.iter().filter(|(flag, word, _)| flag == word);
+        (on().map(|(flag, _, _)| *flag).collect(), on().map(|(_, _, at)| *at).next())
+    }
+
+    /// As [`Options::superblock`], and the words that switch one off: a new superblock has none of them on.
+    pub fn superblock_changes(&self) -> Vec<&'static str> {
+        self.superblock.iter().map(|(_, word, _)| *word).collect()
+    }
 }
 
 /// User ids and group ids of a mount.
@@ -250,12 +262,9 @@ pub(super) fn read_options(
             Word::Attribute { bit, on, recursive: true } => read.recursive.attribute(bit, on),
             Word::Atime { how, on, recursive: false } => read.own.atime(how, on),
             Word::Atime { how, on, recursive: true } => read.recursive.atime(how, on),
-            Word::Superblock { flag, on } => {
-                read.superblock.retain(|earlier| *earlier != flag);
-                if on {
-                    read.superblock.push(flag);
-                    read.superblock_at.get_or_insert(index);
-                }
+            Word::Superblock { flag, word } => {
+                read.superblock.retain(|(earlier, _, _)| *earlier != flag);
+                read.superblock.push((flag, word, index));
             }
             Word::Propagation(propagation) => read.propagation.push(propagation),
             // Either order of `bind` and `rbind` is an rbind: for the kernel the second only adds a bit.
