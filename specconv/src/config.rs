@@ -55,9 +55,19 @@ pub struct Config {
     /// Paths that the container must not write.
     pub readonly_paths: Vec<PathBuf>,
     /// SELinux label of the mounts.
-    pub mount_label: Option<String>,
+    pub mount_label: Option<MountLabel>,
     /// Execution domain (personality(2)).
     pub personality: Option<Personality>,
+}
+
+/// What SELinux is told of a new filesystem (config-linux.md#mount-label).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountLabel {
+    /// The option of mount(8) that takes it: `context`, or what crun's annotation `run.oci.mount_context_type` says:
+    /// `fscontext`, `defcontext`, `rootcontext`.
+    pub option: &'static str,
+    /// The label, `system_u:object_r:container_file_t:s0:c1,c2`.
+    pub label: String,
 }
 
 /// The root filesystem (config.md#root).

@@ -74,6 +74,7 @@ pub fn convert(bytes: &[u8]) -> Result<Converted, Invalid> {
         .collect::<Result<Vec<_>, _>>()?;
     let receiver = annotations.get(seccomp::RECEIVER).map(String::as_str);
     let seccomp = linux.seccomp.map(|asked| seccomp::seccomp(asked, receiver)).transpose()?.flatten();
+    let context_type = annotations.get(rootfs::CONTEXT_TYPE).cloned();
     let config = Config {
         root,
         process,
@@ -97,7 +98,7 @@ pub fn convert(bytes: &[u8]) -> Result<Converted, Invalid> {
         rootfs_propagation: rootfs::propagation(linux.rootfs_propagation)?,
         masked_paths: rootfs::paths("linux.maskedPaths", linux.masked_paths)?,
         readonly_paths: rootfs::paths("linux.readonlyPaths", linux.readonly_paths)?,
-        mount_label: said(linux.mount_label),
+        mount_label: rootfs::mount_label(linux.mount_label, context_type.as_deref())?,
         personality: linux.personality.map(|asked| placement::personality(&asked, &mut warnings)).transpose()?,
     };
     rules::check(&config)?;

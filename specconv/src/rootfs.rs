@@ -6,7 +6,7 @@ use oci_spec::runtime as oci;
 
 use crate::field::{absolute, refuse, said};
 use crate::mount::propagation_named;
-use crate::{Invalid, Propagation, Root};
+use crate::{Invalid, MountLabel, Propagation, Root};
 
 /// `root`, which a Linux container must have.
 pub(crate) fn root(root: Option<oci::Root>) -> Result<Root, Invalid> {
@@ -33,6 +33,23 @@ pub(crate) fn paths(field: &str, paths: Option<Vec<String>>) -> Result<Vec<PathB
         absolute(format_args!("{field}[{index}]"), path)?;
     }
     Ok(paths.into_iter().map(PathBuf::from).collect())
+}
+
+/// Options of mount(8) that give a filesystem a SELinux label; the first is the usual one.
+const CONTEXTS: [&str; 4] = ["context", "fscontext", "defcontext", "rootcontext"];
+
+/// crun's annotation that says which of them `linux.mountLabel` is.
+pub(crate) const CONTEXT_TYPE: &str = "run.oci.mount_context_type";
+
+/// `linux.mountLabel`; `option` is the annotation [`CONTEXT_TYPE`].
+pub(crate) fn mount_label(label: Option<String>, option: Option<&str>) -> Result<Option<MountLabel>, Invalid> {
+    let [usual, ..] = CONTEXTS;
+    let asked = option.unwrap_or(usual);
+    let Some(option) = CONTEXTS.into_iter().find(|known| *known == asked) else {
+        let known = CONTEXTS.join(", ");
+        return refuse(format_args!("annotations[{CONTEXT_TYPE:?}]"), format_args!("{asked:?} is none of {known}"));
+    };
+    Ok(said(label).map(|label| MountLabel { option, label }))
 }
 
 /// `linux.cgroupsPath`. How to read it is the driver's matter, but no driver may climb (T25).

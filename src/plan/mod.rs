@@ -300,9 +300,9 @@ fn drop_label_without_selinux(config: &mut Config, host: &Host) -> Option<specco
     if host.selinux {
         return None;
     }
-    config.mount_label.take().map(|label| specconv::Warning {
+    config.mount_label.take().map(|asked| specconv::Warning {
         field: "linux.mountLabel".to_owned(),
-        what: format!("SELinux is off on this host; {label:?} is not set"),
+        what: format!("SELinux is off on this host; {:?} is not set", asked.label),
     })
 }
 
@@ -608,7 +608,7 @@ mod tests {
     fn a_mount_label_is_for_selinux() {
         let mut config = labelled();
         assert_eq!(drop_label_without_selinux(&mut config, &Host { selinux: true, ..host() }), None);
-        assert_eq!(config.mount_label.as_deref(), Some("a:b"));
+        assert_eq!(config.mount_label.as_ref().map(|asked| asked.label.as_str()), Some("a:b"));
         let warning = drop_label_without_selinux(&mut config, &host()).unwrap();
         assert_eq!(warning.to_string(), "linux.mountLabel: SELinux is off on this host; \"a:b\" is not set");
         assert_eq!(config.mount_label, None);

@@ -50,7 +50,7 @@ fn unified_at(site: Site<'_>, mount: &Mount, fs: &Filesystem, target: &Target, p
     };
     let tree = match own {
         // The cgroup was made where this mount namespace cannot see it. Nothing is then to be seen.
-        Err(error) if error.errno() == Some(Errno::ENOENT) => mask::empty_directory(site.plan.mount_label.as_deref()),
+        Err(error) if error.errno() == Some(Errno::ENOENT) => mask::empty_directory(site.plan.mount_label.as_ref()),
         other => other,
     }?;
     site.attach(tree, target).doing("attach the mount")
@@ -78,7 +78,7 @@ fn hierarchies_at(
     let safe = attribute::NOSUID | attribute::NODEV | attribute::NOEXEC;
     let mut options = vec![("mode", Some("755"))];
     if let Some(label) = &site.plan.mount_label {
-        options.push(("context", Some(label.as_str())));
+        options.push((label.option, Some(label.label.as_str())));
     }
     let tmpfs = Recipe { fstype: "tmpfs", source: Some("tmpfs"), options, attributes: safe };
     let folder = site.attach(Detached::filesystem(&tmpfs)?, target).doing("attach the mount")?;

@@ -4,6 +4,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use specconv::MountLabel;
+
 use super::mount::Site;
 use super::target::{self, Links, Missing, Target, clean};
 use crate::compat::mount_api::{Detached, Reach, Recipe};
@@ -18,11 +20,11 @@ use crate::sys::mount::{MountAttr, OpenTreeFlags};
 const NULL: (u32, u32) = (1, 3);
 
 /// A directory with nothing in it, which stays so: a tmpfs of one block and one inode, read-only.
-pub(super) fn empty_directory(label: Option<&str>) -> Result<Detached> {
+pub(super) fn empty_directory(label: Option<&MountLabel>) -> Result<Detached> {
     let make = |inodes| {
         let mut options = vec![("nr_blocks", Some("1")), ("nr_inodes", Some(inodes)), ("ro", None)];
         if let Some(label) = label {
-            options.push(("context", Some(label)));
+            options.push((label.option, Some(label.label.as_str())));
         }
         let attributes = attribute::RDONLY;
         Detached::filesystem(&Recipe { fstype: "tmpfs", source: Some("tmpfs"), options, attributes })
@@ -84,7 +86,7 @@ impl Covers {
         }
         match &self.empty {
             None => {
-                let made = empty_directory(site.plan.mount_label.as_deref())?;
+                let made = empty_directory(site.plan.mount_label.as_ref())?;
                 self.empty = Some(site.attach(made, &target)?);
             }
             Some(empty) => {

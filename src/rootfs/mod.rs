@@ -66,7 +66,7 @@ pub struct Plan {
     /// `linux.readonlyPaths`.
     pub readonly_paths: Vec<PathBuf>,
     /// `linux.mountLabel`; `None` also where SELinux is off.
-    pub mount_label: Option<String>,
+    pub mount_label: Option<specconv::MountLabel>,
     /// What a mount of type `cgroup` shows.
     pub cgroup: CgroupView,
 }

@@ -260,14 +260,19 @@ pub(super) fn recipe<'a>(plan: &'a Plan, fs: &'a Filesystem, attributes: u64, mo
     if let Some(mode) = mode {
         options.push(("mode", Some(mode)));
     }
-    // The kernel takes one context; that of the mount's own options is meant.
     if let Some(label) = &plan.mount_label
         && !UNLABELLED.contains(&fs.fstype.as_str())
-        && !options.iter().any(|(key, _)| *key == "context")
+        && !options.iter().any(|(own, _)| excludes(own, label.option))
     {
-        options.push(("context", Some(label)));
+        options.push((label.option, Some(&label.label)));
     }
     Recipe { fstype: &fs.fstype, source: fs.source.as_deref(), options, attributes }
+}
+
+/// Whether the label that a mount's own options give it leaves no room for another: the kernel takes one of a kind, and not
+/// one for all files beside one for those that have none (mount(8), "context=").
+fn excludes(own: &str, other: &str) -> bool {
+    own == other || matches!((own, other), ("context", "defcontext") | ("defcontext", "context"))
 }
 
 fn filesystem_at(
@@ -326,7 +331,7 @@ fn filesystem_at(
     if fs.fstype == "mqueue"
         && let Some(label) = &site.plan.mount_label
     {
-        let set = || file::setxattr(&own_fd::own(attached.as_fd()), "security.selinux", label.as_bytes());
+        let set = || file::setxattr(&own_fd::own(attached.as_fd()), "security.selinux", label.label.as_bytes());
         site.proc.within(set).doing("label the mount")?;
     }
     Ok((attached, late))

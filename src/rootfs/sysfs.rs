@@ -54,7 +54,7 @@ pub(super) fn borrow_host(site: Site<'_>, mount: &Mount, target: &Target) -> Res
             own.change(&Change { what, recursive: true }).doing("make the container's cgroup read-only")?;
             own
         }
-        None => mask::empty_directory(site.plan.mount_label.as_deref())?,
+        None => mask::empty_directory(site.plan.mount_label.as_ref())?,
     };
     site.attach(cover, &place).doing("hide the host's cgroups")?;
     Ok(attached)

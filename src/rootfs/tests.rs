@@ -779,6 +779,37 @@ fn a_user_namespace_sees_its_own_cgroup() {
 }
 
 #[test]
+fn labels_go_where_the_kernel_takes_them() {
+    inside(ALL, "labels_go_where_the_kernel_takes_them", || {
+        let bundle = Bundle::new("label");
+        for (fstype, own, kind, expected) in [
+            ("tmpfs", "size=1m", "context", "size=1m context=label"),
+            ("tmpfs", "", "fscontext", "fscontext=label"),
+            ("tmpfs", "", "rootcontext", "rootcontext=label"),
+            ("devpts", "", "defcontext", "defcontext=label"),
+            // What the mount's own options say is meant.
+            ("tmpfs", "context=own", "context", "context=own"),
+            ("tmpfs", "context=own", "defcontext", "context=own"),
+            ("tmpfs", "defcontext=own", "context", "defcontext=own"),
+            ("tmpfs", "rootcontext=own", "context", "rootcontext=own context=label"),
+            ("tmpfs", "fscontext=own", "fscontext", "fscontext=own"),
+            ("proc", "", "context", ""),
+            ("sysfs", "", "fscontext", ""),
+            ("mqueue", "", "context", ""),
+        ] {
+            let mut plan = bundle.plan();
+            plan.mount_label = Some(specconv::MountLabel { option: kind, label: "label".into() });
+            let mount = filesystem(fstype, "/mnt", own, 0);
+            let MountKind::Filesystem(fs) = &mount.kind else { unreachable!() };
+            let recipe = super::mount::recipe(&plan, fs, 0, None);
+            let told: Vec<String> =
+                recipe.options.iter().map(|(key, value)| format!("{key}={}", value.unwrap())).collect();
+            assert_eq!(told.join(" "), expected, "{fstype} {own} {kind}");
+        }
+    });
+}
+
+#[test]
 fn a_bound_dev_is_left_alone() {
     inside(ALL, "a_bound_dev_is_left_alone", || {
         let bundle = Bundle::new("bound");

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use crate::require;
-use crate::support::{Bundle, is_orlop, is_root};
+use crate::support::{Bundle, flavour, is_orlop, is_root};
 
 fn apparmor() -> bool {
     std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|answer| answer.starts_with(b"Y"))
@@ -256,4 +256,13 @@ fn selinux_labels_the_mounts_that_can_be_labelled() {
     let length = rustix::fs::getxattr(mqueue, "security.selinux", &mut text).unwrap();
     assert_eq!(String::from_utf8_lossy(&text[..length]).trim_end_matches('\0'), MOUNT_LABEL);
     bundle.finish_off();
+    // crun's annotation: only the root of a new filesystem has the label, or the filesystem and not its files.
+    require!(flavour() != "runc", "a runtime with crun's annotations");
+    for kind in ["rootcontext", "fscontext"] {
+        bundle.edit(|spec| spec["annotations"]["run.oci.mount_context_type"] = json!(kind)).up();
+        let mounts = std::fs::read_to_string(format!("/proc/{}/mountinfo", bundle.pid())).unwrap();
+        let line = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/dev/shm")).unwrap();
+        assert!(line.contains(&format!("{kind}=\"{MOUNT_LABEL}\"")), "{line}");
+        bundle.finish_off();
+    }
 }
