@@ -155,6 +155,12 @@ fn kind(
     {
         return refuse(at(option), "it is an option of bind mounts alone");
     }
+    if let Some(option) = read.copy_symlink_at.filter(|_| read.source_nofollow_at.is_some() || read.target_nofollow) {
+        return refuse(
+            at(option),
+            "\"copy-symlink\" makes a link, and nothing is mounted: \"src-nofollow\" and \"dest-nofollow\" are for mounts",
+        );
+    }
     let source = asked.source().as_ref().filter(|source| !source.as_os_str().is_empty());
     if is_bind && !read.remount {
         let Some(source) = source else {

@@ -10,7 +10,7 @@ use super::Road;
 use super::mount_setattr::{self, Change, attribute};
 use super::own_fd::{Procfs, own};
 use crate::error::{Cause, Context, Error, Kind, Result};
-use crate::sys::file::{self, Mode, OFlags};
+use crate::sys::file::{self, FileType, Mode, OFlags};
 use crate::sys::mount::{self, MountFlags, OpenTreeFlags};
 use crate::sys::{self, Refused};
 
@@ -178,7 +178,7 @@ impl Detached {
     pub fn attach(self, at: BorrowedFd<'_>, proc: &Procfs, again: impl FnOnce() -> Result<OwnedFd>) -> Result<OwnedFd> {
         let (attached, later) = match self.0 {
             Way::Tree(tree, later) => {
-                mount::move_mount(tree.as_fd(), at)?;
+                move_onto(tree.as_fd(), at)?;
                 (tree, later)
             }
             Way::Promise(promise) => {
@@ -207,6 +207,18 @@ impl Promised {
                 proc.within(|| mount::mount(source, &target, Some(fstype), flags, Some(data)))
             }
         }
+    }
+}
+
+/// As move_mount(2), with mount(2)'s answer where a directory and another kind of file meet, for which engines look: `ENOTDIR`
+/// and not `EINVAL`.
+fn move_onto(tree: BorrowedFd<'_>, at: BorrowedFd<'_>) -> sys::Result<()> {
+    let is_directory = |fd| file::fstat(fd).map(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
+    match mount::move_mount(tree, at) {
+        Err(refused) if refused.errno == sys::Errno::EINVAL && is_directory(tree)? != is_directory(at)? => {
+            Err(Refused { errno: sys::Errno::ENOTDIR, ..refused })
+        }
+        other => other,
     }
 }
 

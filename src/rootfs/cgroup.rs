@@ -5,8 +5,8 @@ use std::path::Path;
 
 use specconv::{Filesystem, Mount};
 
-use super::mount::{Site, change_attached, fresh_attributes};
-use super::target::{self, Guest, Links, Missing, Target};
+use super::mount::{Site, change_attached, directory_of, fresh_attributes};
+use super::target::Target;
 use super::{CgroupView, Hierarchy, mask};
 use crate::compat::mount_api::{Detached, Reach, Recipe};
 use crate::compat::mount_setattr::{self, Change, attribute};
@@ -17,10 +17,7 @@ use crate::sys::mount::{MountAttr, OpenTreeFlags};
 
 /// Mounts the container's cgroup view at the destination.
 pub(super) fn mount(site: Site<'_>, mount: &Mount, fs: &Filesystem) -> Result<OwnedFd> {
-    let missing = || Ok(Missing::Directory);
-    let target =
-        target::resolve(site.root, &mount.destination, Links::Follow, missing).doing("find the destination")?;
-    target::judge(&target.path, Guest::Other)?;
+    let target = directory_of(site, mount)?;
     match &site.plan.cgroup {
         CgroupView::V1 { .. } if !fs.data.is_empty() => {
             Err(Error::unsupported("options", "the filesystems of cgroup v1 take no options of their own here"))

@@ -25,9 +25,7 @@ pub(super) fn concerns(plan: &Plan, mount: &Mount) -> bool {
         return true;
     }
     match &mount.kind {
-        MountKind::Bind(bind) => {
-            plan.privileged && (plan.user_namespace && !bind.copy_symlink || is_door(&bind.source))
-        }
+        MountKind::Bind(bind) => plan.privileged && (plan.user_namespace || is_door(&bind.source)),
         MountKind::Filesystem(fs) => plan.procfs_is_lent && fs.fstype == "proc",
         _ => false,
     }

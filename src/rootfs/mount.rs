@@ -78,11 +78,16 @@ pub(super) fn spread(propagation: Propagation) -> Change<'static> {
     Change { what: MountAttr { propagation: kind, ..MountAttr::default() }, recursive: propagation.recursive }
 }
 
-/// Resolves the destination of a mount and judges it.
-fn target_of(site: Site<'_>, mount: &Mount, guest: Guest, missing: impl Fn() -> Result<Missing>) -> Result<Target> {
+/// Resolves the destination of a mount.
+fn find(site: Site<'_>, mount: &Mount, missing: impl Fn() -> Result<Missing>) -> Result<Target> {
     let links = if mount.target.nofollow { Links::KeepLast } else { Links::Follow };
-    let target = target::resolve(site.root, &mount.destination, links, missing).doing("find the destination")?;
-    judge(&target, mount, guest)?;
+    target::resolve(site.root, &mount.destination, links, missing).doing("find the destination")
+}
+
+/// Resolves the directory that a filesystem is to stand on, and judges it.
+pub(super) fn directory_of(site: Site<'_>, mount: &Mount) -> Result<Target> {
+    let target = find(site, mount, || Ok(Missing::Directory))?;
+    judge(&target, mount, Guest::Other)?;
     Ok(target)
 }
 
@@ -102,7 +107,7 @@ fn is_whole_procfs(fd: BorrowedFd<'_>) -> Result<bool> {
 
 /// What is there already, for mounts that only change it.
 fn existing(site: Site<'_>, mount: &Mount) -> Result<Target> {
-    target::resolve(site.root, &mount.destination, Links::Follow, || Ok(Missing::Refuse)).doing("find the destination")
+    find(site, mount, || Ok(Missing::Refuse))
 }
 
 // ---- binds
@@ -110,7 +115,8 @@ fn existing(site: Site<'_>, mount: &Mount) -> Result<Target> {
 /// Opens the source of a bind, detached from where it is.
 pub(super) fn open_source(plan: &Plan, bind: &Bind) -> Result<Detached> {
     let reach = if bind.recursive { Reach::Tree } else { Reach::One };
-    let flags = if bind.source_nofollow { OpenTreeFlags::AT_SYMLINK_NOFOLLOW } else { OpenTreeFlags::empty() };
+    let itself = bind.source_nofollow || bind.copy_symlink;
+    let flags = if itself { OpenTreeFlags::AT_SYMLINK_NOFOLLOW } else { OpenTreeFlags::empty() };
     let source = plan.bundle.join(&bind.source);
     Detached::copy(CWD, &source, reach, flags).doing_with(|| format!("open the source {source:?}"))
 }
@@ -133,13 +139,21 @@ fn own_rather_than(lent: OwnedFd, plan: &Plan, mount: &Mount, bind: &Bind) -> Re
 }
 
 fn bind_at(site: Site<'_>, mount: &Mount, bind: &Bind, lent: Option<OwnedFd>) -> Result<Option<OwnedFd>> {
-    if bind.copy_symlink && lent.is_none() && copy_link(site, mount, bind)? {
-        return Ok(None);
-    }
     let mut tree = match lent {
         Some(tree) => own_rather_than(tree, site.plan, mount, bind)?,
         None => open_source(site.plan, bind)?,
     };
+    let kind = match tree.fd() {
+        Some(source) => FileType::from_raw_mode(file::fstat(source)?.st_mode),
+        None => FileType::Directory,
+    };
+    if let Some(link) = tree.fd()
+        && bind.copy_symlink
+        && kind == FileType::Symlink
+    {
+        copy_link(site, mount, link)?;
+        return Ok(None);
+    }
     if site.plan.entry == Entry::Chroot {
         // In one mount namespace a copy of a shared mount is its peer: what is mounted on it, or unmounted from it,
         // would be so at the source as well.
@@ -147,55 +161,29 @@ fn bind_at(site: Site<'_>, mount: &Mount, bind: &Bind, lent: Option<OwnedFd>) ->
         tree.change(&spread(slave)).doing("cut the mount off from its source")?;
     }
     change_bind(&mut tree, mount)?;
-    let kind = || -> Result<FileType> {
-        let Some(fd) = tree.fd() else { return Ok(FileType::Directory) };
-        kind_of(fd)
-    };
-    let missing = || Ok(if kind()? == FileType::Directory { Missing::Directory } else { Missing::File });
-    let links = if mount.target.nofollow { Links::KeepLast } else { Links::Follow };
-    let target = target::resolve(site.root, &mount.destination, links, missing).doing("find the destination")?;
+    let missing = if kind == FileType::Directory { Missing::Directory } else { Missing::File };
+    let target = find(site, mount, || Ok(missing))?;
     let guest = match tree.fd() {
         Some(fd) if target.path == Path::new("proc") && is_whole_procfs(fd)? => Guest::Proc,
         _ => Guest::Other,
     };
     judge(&target, mount, guest)?;
-    let source = kind()?;
-    match site.attach(tree, &target) {
-        // The kernel's words for a file on a directory, or the reverse, say nothing.
-        Err(error)
-            if error.errno() == Some(Errno::EINVAL)
-                && (source == FileType::Directory) != (kind_of(target.fd.as_fd())? == FileType::Directory) =>
-        {
-            Err(Refused::new("move_mount", format_args!("a {source:?} onto another kind of file"), Errno::ENOTDIR)
-                .into())
-        }
-        other => other,
-    }
-    .doing("attach the mount")
-    .map(Some)
+    site.attach(tree, &target).doing("attach the mount").map(Some)
 }
 
-fn kind_of(fd: BorrowedFd<'_>) -> Result<FileType> {
-    Ok(FileType::from_raw_mode(file::fstat(fd)?.st_mode))
-}
-
-/// `copy-symlink`: a source that is a link is made again in the container. Whether it was one.
-fn copy_link(site: Site<'_>, mount: &Mount, bind: &Bind) -> Result<bool> {
-    let text = match file::readlinkat(CWD, &site.plan.bundle.join(&bind.source)) {
-        Ok(text) => text,
-        Err(refused) if refused.errno == Errno::EINVAL => return Ok(false),
-        Err(refused) => return Err(refused).doing("open the source"),
-    };
+/// `copy-symlink`: a source that is a link is made again in the container.
+fn copy_link(site: Site<'_>, mount: &Mount, link: BorrowedFd<'_>) -> Result<()> {
+    let text = file::readlinkat(link, Path::new(""))?;
     let (parent, name) = target::parent_of(site.root, &mount.destination).doing("find the destination")?;
     target::judge(&parent.path.join(&name), Guest::Other)?;
-    match file::symlinkat(&text, parent.fd.as_fd(), Path::new(&name)) {
+    let (parent, name) = (parent.fd.as_fd(), Path::new(&name));
+    match file::symlinkat(&text, parent, name) {
         Err(refused)
-            if refused.errno == Errno::EEXIST
-                && file::readlinkat(parent.fd.as_fd(), Path::new(&name)).is_ok_and(|there| there == text) =>
+            if refused.errno == Errno::EEXIST && file::readlinkat(parent, name).is_ok_and(|there| there == text) =>
         {
-            Ok(true)
+            Ok(())
         }
-        other => other.doing("copy the symbolic link").map(|()| true),
+        other => other.doing("copy the symbolic link"),
     }
 }
 
@@ -282,11 +270,7 @@ fn filesystem_at(
     lent: Option<OwnedFd>,
 ) -> Result<(OwnedFd, Option<bool>)> {
     let kernel_view = matches!(fs.fstype.as_str(), "proc" | "sysfs");
-    let target = if kernel_view {
-        ordinary_directory(site, mount, fs)?
-    } else {
-        target_of(site, mount, Guest::Other, || Ok(Missing::Directory))?
-    };
+    let target = if kernel_view { ordinary_directory(site, mount, fs)? } else { directory_of(site, mount)? };
     let wanted = fresh_attributes(mount);
     let (attributes, late) = deferred(&target, fs, mount, wanted);
     let mode = match inherits_mode(fs) && !target.made {

@@ -262,20 +262,6 @@ impl Missing {
     }
 }
 
-/// Files of /proc that may be covered one by one, as lxcfs does.
-const PROC_FILES: [&str; 10] = [
-    "proc/cpuinfo",
-    "proc/diskstats",
-    "proc/meminfo",
-    "proc/stat",
-    "proc/swaps",
-    "proc/uptime",
-    "proc/loadavg",
-    "proc/slabinfo",
-    "proc/sys/kernel/ns_last_pid",
-    "proc/sys/crypto/fips_enabled",
-];
-
 /// What is about to be mounted, as far as a judgement needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Guest {
@@ -294,9 +280,10 @@ pub(super) fn judge(path: &Path, guest: Guest) -> Result<()> {
     if path == Path::new("proc") && guest == Guest::Other {
         return Err(Error::new(Kind::Invalid, "only a procfs can be mounted on /proc"));
     }
-    if path.starts_with("proc") && path != Path::new("proc") && !PROC_FILES.iter().any(|file| path == Path::new(file)) {
-        let path = Path::new("/").join(path);
-        let sentence = format!("{path:?} cannot be mounted because it is inside /proc");
+    let whole = Path::new("/").join(path);
+    let inside = path.starts_with("proc") && path != Path::new("proc");
+    if inside && !specconv::PROC_FILES.iter().any(|file| Path::new(file) == whole) {
+        let sentence = format!("{whole:?} cannot be mounted because it is inside /proc");
         return Err(Error::new(Kind::Invalid, sentence));
     }
     Ok(())

@@ -267,15 +267,51 @@ fn mounts_nest_in_the_order_of_the_config() {
     assert_eq!(bundle.output(), "deep\nb");
 }
 
+/// dockerd looks for "not a directory" to explain it.
 #[test]
-fn a_file_is_not_bound_on_a_directory() {
+fn files_and_directories_are_not_mounted_on_each_other() {
     require!(is_root(), "root of the host");
     let mut bundle = Bundle::new();
-    let from = bundle.file("content", "x").display().to_string();
-    bundle.mount(bind(&from, "/mnt", &["bind"]));
-    // dockerd looks for "not a directory" and its kin to explain it.
+    let file = bundle.file("content", "x").display().to_string();
+    let directory = source(&bundle, "directory");
+    for mount in
+        [bind(&file, "/mnt", &["bind"]), bind(&directory, "/bin/busybox", &["bind"]), tmpfs("/bin/busybox", &[])]
+    {
+        let place = mount["destination"].as_str().unwrap().to_owned();
+        let outcome = bundle.mount(mount).run().fails();
+        assert!(!is_orlop() || outcome.stderr.contains("not a directory"), "{outcome}");
+        bundle.assert_gone();
+        bundle.no_mount(&place);
+    }
+}
+
+/// crun's `copy-symlink`, also where the container's root could not reach the link.
+#[test]
+fn a_link_is_copied_when_that_is_asked() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::sh(
+        "readlink /mnt/link; readlink /mnt/new/link; cat /mnt/file; grep -c ' /mnt/.*link ' /proc/self/mountinfo; true",
+    );
+    let file = bundle.file("hidden/file", "content\n").display().to_string();
+    let link = bundle.scratch("hidden/link");
+    symlink("some/where", &link).unwrap();
+    std::fs::set_permissions(bundle.scratch("hidden"), PermissionsExt::from_mode(0o700)).unwrap();
+    let link = link.display().to_string();
+    bundle.writable();
+    for (from, to) in [(&link, "/mnt/link"), (&link, "/mnt/new/link"), (&file, "/mnt/file")] {
+        bundle.mount(bind(from, to, &["bind", "copy-symlink"]));
+    }
+    for _ in 0..2 {
+        assert_eq!(bundle.output(), "some/where\nsome/where\ncontent\n0");
+    }
+    // It says something else now.
+    std::fs::remove_file(bundle.rootfs("mnt/link")).unwrap();
+    symlink("elsewhere", bundle.rootfs("mnt/link")).unwrap();
     bundle.run().fails();
-    bundle.assert_gone();
+    std::fs::remove_file(bundle.rootfs("mnt/link")).unwrap();
+    std::fs::remove_file(bundle.rootfs("mnt/new/link")).unwrap();
+    bundle.user_namespace(100_000);
+    assert_eq!(bundle.output(), "some/where\nsome/where\ncontent\n0");
 }
 
 #[test]
