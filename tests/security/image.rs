@@ -137,7 +137,7 @@ fn t53_copy_up_ends() {
             }
             "deep" => {
                 let mut here = std::os::fd::OwnedFd::from(std::fs::File::open(&data).unwrap());
-                for _ in 0..10_000 {
+                for _ in 0..2_000 {
                     rustix::fs::mkdirat(&here, "thing", rustix::fs::Mode::RWXU).unwrap();
                     here = rustix::fs::openat(&here, "thing", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())
                         .unwrap();
@@ -155,10 +155,13 @@ fn t53_copy_up_ends() {
         trap.mount(
             json!({"destination": "/data", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup", "size=64m"]}),
         );
+        // Neither descriptors nor the stack are the image's to exhaust: with 10,000 levels it overflowed.
+        trap.prelude("ulimit -n $(ulimit -Hn)");
         let life = trap.survive();
         life.said(|text| assert!(text.starts_with(seen), "{shape}: {text}"));
-        // Too deep a tree may be refused.
-        assert!(!is_orlop() || shape == "deep" || life.run.status.success(), "{}", life.run);
+        let copied =
+            if shape == "deep" { life.run.stderr.contains("1000 directories deep") } else { life.run.status.success() };
+        assert!(!is_orlop() || copied, "{}", life.run);
         // Longer than a path may be: not for remove_dir_all.
         crate::support::outcome::host(&trap.scratch(""), &["rm", "-rf", data.to_str().unwrap()]).ok();
     }
