@@ -63,7 +63,7 @@ pub fn clone3(birth: Birth<'_>) -> Result<Side> {
 /// Whether there is a clone3(2): `EINVAL`, which says that no structure came with the call, is a yes.
 pub fn clone3_probe() -> Result<()> {
     // SAFETY: the kernel looks at the size, which is 0, before anything else, and refuses: there is never a child.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, std::ptr::null::<libc::clone_args>(), 0) };
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, std::ptr::null::<libc::clone_args>(), 0_usize) };
     match Errno::result(pid) {
         Err(Errno::EINVAL) => Ok(()),
         other => other.map(drop).map_err(refused!("clone3", "null, 0")),
@@ -75,10 +75,10 @@ pub fn clone(flags: u64) -> Result<Side> {
     let mut pidfd: i32 = -1;
     let signal = if flags & libc::CLONE_PARENT as u64 != 0 { 0 } else { libc::SIGCHLD as u64 };
     let all = flags | libc::CLONE_PIDFD as u64 | signal;
-    // SAFETY: as above; the stack is 0 (the child goes on with a copy of ours), the third argument is where
+    // SAFETY: as above; the stack is null (the child goes on with a copy of ours), the third argument is where
     // CLONE_PIDFD puts the descriptor on every architecture, and the two after it (whose order differs between
-    // architectures) are 0 both.
-    let pid = unsafe { libc::syscall(libc::SYS_clone, all, 0, &raw mut pidfd, 0, 0) };
+    // architectures) are 0 both. All are as wide as the kernel reads them.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, all, 0_usize, &raw mut pidfd, 0_usize, 0_usize) };
     born(pid, pidfd, || refused!("clone", "flags={all:#x}")(Errno::last()))
 }
 

@@ -51,14 +51,16 @@ fn set_disposition(signal: i32, disposition: libc::sighandler_t) {
     let action: [usize; 8] = [disposition, 0, 0, 0, 0, 0, 0, 0];
     // SAFETY: `action` is larger than the kernel's structure on every architecture and lives through the call;
     // SIG_DFL and SIG_IGN run no code of ours, so flags and restorer may be zero; 8 is the size of its set.
-    unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), std::ptr::null_mut::<u8>(), 8) };
+    unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), std::ptr::null_mut::<u8>(), 8_usize) };
 }
 
 /// Sets the calling thread's mask and returns the one before. sigprocmask(2); cannot fail with these arguments.
 pub fn set_mask(mask: Set) -> Set {
     let mut before = Set::NONE;
     // SAFETY: both pointers are to 8 bytes that live through the call, and 8 is the size given.
-    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask.0, &raw mut before.0, 8) };
+    unsafe {
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask.0, &raw mut before.0, 8_usize)
+    };
     before
 }
 
@@ -66,7 +68,7 @@ pub fn set_mask(mask: Set) -> Set {
 pub fn signalfd(set: Set) -> Result<OwnedFd> {
     let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
     // SAFETY: the set is 8 bytes that live through the call, and 8 is the size given.
-    let made = unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const set.0, 8, flags) };
+    let made = unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const set.0, 8_usize, flags) };
     let made = Errno::result(made).map_err(refused!("signalfd", "{:#x}", set.0))?;
     // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(made as i32) })
