@@ -19,6 +19,16 @@ use crate::sys::mount::{MountAttr, OpenTreeFlags};
 pub(super) fn mount(site: Site<'_>, mount: &Mount, fs: &Filesystem) -> Result<OwnedFd> {
     let target = directory_of(site, mount)?;
     match &site.plan.cgroup {
+        // The unified hierarchy alone, on a host that has others beside it.
+        CgroupView::V1 { hierarchies, namespace } if fs.fstype == "cgroup2" => {
+            match hierarchies.iter().find(|hierarchy| hierarchy.fstype == "cgroup2") {
+                Some(own) if !namespace && fs.data.is_empty() => {
+                    let tree = bound(&own.path, Reach::Tree, fresh_attributes(mount))?;
+                    site.attach(tree, &target).doing("attach the mount")
+                }
+                own => unified_at(site, mount, fs, &target, own.map(|own| own.path.as_path())),
+            }
+        }
         CgroupView::V1 { .. } if !fs.data.is_empty() => {
             Err(Error::unsupported("options", "the filesystems of cgroup v1 take no options of their own here"))
         }

@@ -54,7 +54,9 @@ fn one<'a>(plan: &Plan, mount: &'a Mount, owners: &Owners<'_>, mappings: &mut Ma
             return pid_procfs::make(&recipe, of).doing("make a proc of the joined pid namespace");
         }
         MountKind::Filesystem(fs) if !matches!(fs.fstype.as_str(), "proc" | "sysfs" | "mqueue" | "devpts") => {
-            Detached::filesystem(&recipe(plan, fs, fresh_attributes(mount), None))
+            // Init has still to fill a tmpfs, and makes it read-only then.
+            let early = if fs.fstype == "tmpfs" { !attribute::RDONLY } else { u64::MAX };
+            Detached::filesystem(&recipe(plan, fs, fresh_attributes(mount) & early, None))
                 .doing_with(|| format!("make a {}", fs.fstype))?
         }
         _ => return Err(Error::unsupported("idmap", "only binds and ordinary filesystems can be idmapped")),

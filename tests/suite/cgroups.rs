@@ -322,6 +322,24 @@ fn the_container_sees_its_own_cgroup_readonly_on_v2() {
     assert!(outcome.stderr.contains("Read-only file system"), "{outcome}");
 }
 
+/// `cgroup` shows what the host has; `cgroup2` is said of the one.
+#[test]
+fn a_cgroup2_is_the_unified_one_also_on_a_hybrid_host() {
+    require!(is_root(), "root of the host");
+    require!(cgroup::v1("pids").is_some() && cgroup::v2().is_some(), "cgroup v1 beside v2");
+    for with_namespace in [false, true] {
+        let mut bundle = Bundle::sh("cat /mnt/cgroup.procs; grep -o ' /mnt .*cgroup' /proc/self/mountinfo");
+        bundle.mount(json!({"destination": "/mnt", "type": "cgroup2", "source": "cgroup", "options": ["ro"]}));
+        if with_namespace {
+            bundle.namespace(json!({"type": "cgroup"}));
+        }
+        let text = bundle.output();
+        assert!(text.lines().any(|line| line.starts_with(" /mnt ro") && line.contains(" - cgroup2 ")), "{text}");
+        // runc and crun show the whole tree to who has no namespace.
+        assert!(!is_orlop() || text.lines().next() == Some("1"), "its own: {text}");
+    }
+}
+
 #[test]
 fn update_changes_limits() {
     require!(is_root(), "root of the host");

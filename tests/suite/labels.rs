@@ -257,7 +257,7 @@ fn selinux_labels_the_mounts_that_can_be_labelled() {
     assert_eq!(String::from_utf8_lossy(&text[..length]).trim_end_matches('\0'), MOUNT_LABEL);
     bundle.finish_off();
     // crun's annotation: only the root of a new filesystem has the label, or the filesystem and not its files.
-    require!(flavour() != "runc", "a runtime with crun's annotations");
+    require!(flavour() != "runc", "a reader of crun's annotations");
     for kind in ["rootcontext", "fscontext"] {
         bundle.edit(|spec| spec["annotations"]["run.oci.mount_context_type"] = json!(kind)).up();
         let mounts = std::fs::read_to_string(format!("/proc/{}/mountinfo", bundle.pid())).unwrap();

@@ -501,6 +501,18 @@ fn an_idmapped_bind_shifts_the_owners() {
 }
 
 #[test]
+fn an_idmapped_tmpfs_is_filled_before_it_is_readonly() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::sh("cat /mnt/file; stat -c %u /mnt/file; touch /mnt/x 2>&1; true");
+    std::fs::write(bundle.rootfs("mnt/file"), "content\n").unwrap();
+    let mut mount = tmpfs("/mnt", &["idmap", "tmpcopyup", "ro"]);
+    mount["uidMappings"] = json!([{"containerID": 0, "hostID": 0, "size": 10}]);
+    mount["gidMappings"] = mount["uidMappings"].clone();
+    bundle.mount(mount);
+    assert_eq!(bundle.output(), "content\n0\ntouch: /mnt/x: Read-only file system");
+}
+
+#[test]
 fn idmap_takes_the_mapping_of_the_user_namespace() {
     require!(is_root(), "root of the host");
     let mut bundle = Bundle::sh("stat -c '%u %g' /mnt/x /mnt/plain");
