@@ -1,6 +1,6 @@
 //! Signals: their names, and a clean slate of them before a program is executed.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::sys;
 
 /// Names of the signals; the number is the place, counted from 1.
@@ -51,6 +51,16 @@ fn number_of(name: &str) -> Option<i32> {
 /// Digits alone: `parse` would also take a sign.
 fn distance(digits: &str) -> Option<i32> {
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+/// Lets whoever asks init to end be heard before there is a program to hear it. Being the first process of its pid
+/// namespace it would not die of them, and a created container could be ended with SIGKILL alone; runc's ends.
+///
+/// # Errors
+/// None that a kernel is known to have.
+pub fn end_when_asked() -> Result<()> {
+    let all = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+    all.into_iter().try_for_each(sys::signal::end_on).doing("be ready to end when asked")
 }
 
 /// Gives every signal its default disposition and unblocks them all, as a program expects it at its start.

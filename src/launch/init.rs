@@ -130,6 +130,7 @@ fn create(plan: &Plan, mut prepared: Prepared<'_>, link: &Link, at: &mut Cursor)
     if let Some(peer) = terminal {
         terminal::adopt(peer)?;
     }
+    signal::end_when_asked()?;
     let (program, warnings) = become_program(&plan.program, link)?;
 
     at.advance(Step::Ready)?;

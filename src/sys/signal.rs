@@ -2,6 +2,8 @@
 
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
 use super::{Errno, Refused, Result, fd, refused};
 
 /// Signals are numbered from 1 to this.
@@ -44,6 +46,19 @@ pub fn reset_all() {
 /// Ignores a signal. sigaction(2).
 pub fn ignore(signal: i32) {
     set_disposition(signal, libc::SIG_IGN);
+}
+
+/// Lets a signal end the process with 128 and its number, also the first one of a pid namespace, which the kernel spares
+/// what signals do by default (pid_namespaces(7)). sigaction(2).
+pub fn end_on(signal: i32) -> Result<()> {
+    extern "C" fn end(signal: i32) {
+        // SAFETY: _exit(2) touches no memory of ours and may be called from a handler (signal-safety(7)).
+        unsafe { libc::_exit(128 + signal) }
+    }
+    let which = Signal::try_from(signal).map_err(refused!("sigaction", "{signal}"))?;
+    let action = SigAction::new(SigHandler::Handler(end), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler calls nothing but _exit, and never comes back to what it has interrupted.
+    unsafe { sigaction(which, &action) }.map(drop).map_err(refused!("sigaction", "{signal}"))
 }
 
 fn set_disposition(signal: i32, disposition: libc::sighandler_t) {

@@ -313,6 +313,21 @@ fn commands_on_one_id_do_not_trip_over_each_other() {
     bundle.assert_gone();
 }
 
+/// The kernel spares the first process of a pid namespace what signals do by default.
+#[test]
+fn a_created_container_ends_when_it_is_asked_to() {
+    require!(is_root(), "root of the host");
+    for signal in ["TERM", "INT", "HUP"] {
+        let mut bundle = Bundle::new();
+        bundle.args(&["sleep", "1000"]).create().ok();
+        bundle.kill(signal).ok();
+        bundle.wait_for_status("stopped");
+        assert_ne!(bundle.start().code(), 0, "there is nobody to start");
+        bundle.delete().ok();
+        bundle.assert_gone();
+    }
+}
+
 #[test]
 fn a_create_killed_half_way_is_cleaned_up_by_delete_force() {
     require!(is_root(), "root of the host");
