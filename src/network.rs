@@ -120,13 +120,10 @@ impl Ways {
             other => other?,
         };
         let addresses = Address::all_of(&self.at_home, found.index)?;
-        let mut device = Device {
-            host: wanted.host.clone(),
-            name: wanted.name.clone(),
-            was_up: found.flags & IFF_UP != 0,
-            addresses,
-        };
-        if let Err(error) = found.send_to(&self.at_home, netns, &wanted.name) {
+        let name = self.name_inside(&wanted.name)?;
+        let mut device =
+            Device { host: wanted.host.clone(), name: name.clone(), was_up: found.flags & IFF_UP != 0, addresses };
+        if let Err(error) = found.send_to(&self.at_home, netns, &name) {
             // A name that is taken is noticed only after the move, which is then not undone.
             if Link::find(&self.at_home, &wanted.host).is_err() {
                 device.name = wanted.host.clone();
@@ -137,6 +134,21 @@ impl Ways {
         let settled = device.settle(&self.inside, &device.name, true);
         moved.push(device);
         settled
+    }
+
+    /// A template's `%d` becomes the lowest number that is free, as the kernel would have it. It is not left to the kernel,
+    /// which does not tell what it chose.
+    fn name_inside(&self, wanted: &str) -> Result<String> {
+        /// As many as the kernel tries (__dev_alloc_name).
+        const MOST: u32 = 32_768;
+        let Some(stem) = wanted.strip_suffix("%d") else { return Ok(wanted.to_owned()) };
+        for name in (0..MOST).map(|number| format!("{stem}{number}")) {
+            match Link::find(&self.inside, &name) {
+                Err(error) if error.errno() == Some(Errno::ENODEV) => return Ok(name),
+                other => other?,
+            };
+        }
+        Err(Error::new(Kind::Other, format!("no number is left for {wanted:?}")))
     }
 
     fn carry_back(&self, device: &Device) -> Result<()> {

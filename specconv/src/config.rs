@@ -492,7 +492,7 @@ pub enum DeviceKind {
 pub struct NetDevice {
     /// Name on the host.
     pub host: String,
-    /// Name in the container (the same where the config has none).
+    /// Name in the container (the same where the config has none); `eth%d` asks for a number that is free.
     pub name: String,
 }
 

@@ -122,8 +122,11 @@ pub(crate) fn net_devices(pairs: Pairs<oci::LinuxNetDevice>) -> Result<Vec<NetDe
     for (host, device) in pairs.0 {
         interface(format_args!("linux.netDevices[{host:?}]"), &host)?;
         let name = said(device.name().clone()).unwrap_or_else(|| host.clone());
-        interface(format_args!("linux.netDevices[{host:?}].name"), &name)?;
-        if devices.iter().any(|earlier| earlier.host == host || earlier.name == name) {
+        // `eth%d`: a number that is free makes the name.
+        let template = name.strip_suffix("%d").filter(|_| name.len() < 16);
+        interface(format_args!("linux.netDevices[{host:?}].name"), template.unwrap_or(&name))?;
+        let taken = |earlier: &NetDevice| earlier.host == host || earlier.name == name && template.is_none();
+        if devices.iter().any(taken) {
             return refuse(
                 format_args!("linux.netDevices[{host:?}]"),
                 format_args!("another device is to be {name:?} already"),

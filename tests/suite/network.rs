@@ -43,6 +43,18 @@ fn a_device_moves_in_under_its_new_name_with_its_address() {
 }
 
 #[test]
+fn a_template_gets_a_number_that_is_free() {
+    require!(is_root(), "root of the host");
+    let (first, second) = (Pair::new("t"), Pair::new("v"));
+    let mut bundle = Bundle::sh("ls /sys/class/net | grep eth");
+    bundle.edit(|spec| {
+        spec["linux"]["netDevices"] = json!({&first.0: {"name": "eth%d"}, &second.0: {"name": "eth%d"}});
+    });
+    assert_eq!(bundle.output(), "eth0\neth1");
+    bundle.assert_gone();
+}
+
+#[test]
 fn a_failed_create_gives_devices_back() {
     require!(is_root(), "root of the host");
     let pair = Pair::new("u");
