@@ -33,7 +33,8 @@ pub(super) fn empty_directory(label: Option<&MountLabel>) -> Result<Detached> {
     make("1").or_else(|error| if error.errno() == Some(Errno::ENOSPC) { make("2") } else { Err(error) })
 }
 
-/// Makes the listed paths read-only, with everything mounted below them; what does not exist is passed over.
+/// Makes the listed paths read-only, with everything mounted below them (the root alone, as by `root.readonly`); what does
+/// not exist is passed over.
 pub(super) fn make_readonly(site: Site<'_>, paths: &[PathBuf]) -> Result<()> {
     for (index, path) in paths.iter().enumerate() {
         readonly(site, path).at(|| format!("linux.readonlyPaths[{index}] ({})", path.display()))?;
@@ -43,6 +44,11 @@ pub(super) fn make_readonly(site: Site<'_>, paths: &[PathBuf]) -> Result<()> {
 
 fn readonly(site: Site<'_>, path: &Path) -> Result<()> {
     let Some(target) = present(site, path)? else { return Ok(()) };
+    if target.path.as_os_str().is_empty() {
+        // A copy over the root would not be ours: we are below it.
+        let what = MountAttr { set: attribute::RDONLY, ..MountAttr::default() };
+        return mount_setattr::set_attached(site.root, &Change { what, recursive: false }, site.proc);
+    }
     let mut tree = Detached::copy(target.fd.as_fd(), Path::new(""), Reach::Tree, OpenTreeFlags::empty())?;
     let what = MountAttr { set: attribute::RDONLY, ..MountAttr::default() };
     let recursive = mount_setattr::reaches_trees();
@@ -75,6 +81,9 @@ struct Covers {
 impl Covers {
     fn cover(&mut self, site: Site<'_>, path: &Path) -> Result<()> {
         let Some(target) = present(site, path)? else { return Ok(()) };
+        if target.path.as_os_str().is_empty() {
+            return Err(Error::new(Kind::Invalid, "it is the root of the container, which nothing can cover"));
+        }
         let kind = FileType::from_raw_mode(file::fstat(target.fd.as_fd())?.st_mode);
         if kind != FileType::Directory {
             let null = match &self.null {

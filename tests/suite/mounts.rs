@@ -562,6 +562,22 @@ fn readonly_paths_cannot_be_written() {
     assert!(bundle.rootfs("tmp/new").exists() && !bundle.rootfs("etc/new").exists());
 }
 
+/// What is mounted over the root is not seen by who has that root: neither a mask nor a read-only copy would do anything, but
+/// for `exec`, which looks anew.
+#[test]
+fn the_root_can_be_a_readonly_path_and_no_masked_one() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::sh("touch /x 2>&1; touch /dev/x && echo dev");
+    bundle.writable().edit(|spec| spec["linux"]["readonlyPaths"] = json!(["/", "/proc/sys"]));
+    assert_eq!(bundle.output(), "touch: /x: Read-only file system\ndev");
+    // runc and crun go on without the mask.
+    if is_orlop() {
+        bundle.edit(|spec| spec["linux"]["maskedPaths"] = json!(["//"]));
+        bundle.create().fails_with("linux.maskedPaths[0]");
+        bundle.assert_gone();
+    }
+}
+
 #[test]
 fn readonly_paths_keep_the_flags_of_the_mount() {
     require!(is_root(), "root of the host");
