@@ -23,7 +23,7 @@ pub(super) fn mount(site: Site<'_>, mount: &Mount, fs: &Filesystem) -> Result<Ow
         CgroupView::V1 { hierarchies, namespace } if fs.fstype == "cgroup2" => {
             match hierarchies.iter().find(|hierarchy| hierarchy.fstype == "cgroup2") {
                 Some(own) if !namespace && fs.data.is_empty() => {
-                    let tree = bound(&own.path, Reach::Tree, fresh_attributes(mount))?;
+                    let tree = bound(&own.path, Reach::One, fresh_attributes(mount))?;
                     site.attach(tree, &target).doing("attach the mount")
                 }
                 own => unified_at(site, mount, fs, &target, own.map(|own| own.path.as_path())),
