@@ -92,8 +92,8 @@ pub struct Process {
     pub env: Vec<String>,
     /// Absolute working directory.
     pub cwd: PathBuf,
-    /// The five sets. `None` (no `capabilities` object) means: none at all (the specification's safe reading;
-    /// features.md 2.9 calls runc's "keep everything" a defect).
+    /// The five sets. Without a `capabilities` object all are empty (the specification's safe reading; runc leaves what
+    /// the runtime itself has).
     pub capabilities: Capabilities,
     /// Resource limits; types are unique.
     pub rlimits: Vec<Rlimit>,

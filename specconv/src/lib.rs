@@ -107,11 +107,22 @@ pub fn convert(bytes: &[u8]) -> Result<Converted, Invalid> {
 
 /// Reads a `process` object alone: the file of `exec --process`. Fields are called `process.…`.
 ///
+/// Rights and limits of which it says nothing are those of `own`, the container's process (runc's rule): capabilities,
+/// labels, rlimits, OOM score, scheduling. Not so `noNewPrivileges`: programs in Go leave out what is `false`.
+///
 /// # Errors
 /// The first thing that is refused. Whether the container maps the ids is asked of [`user_is_mapped`].
-pub fn convert_process(bytes: &[u8]) -> Result<(Process, Vec<Warning>), Invalid> {
+pub fn convert_process(bytes: &[u8], own: Option<&Process>) -> Result<(Process, Vec<Warning>), Invalid> {
     let mut warnings = Vec::new();
-    let process = process::process(spec::read(bytes, "process")?, &mut warnings)?;
+    let asked: spec::Process = spec::read(bytes, "process")?;
+    let says_capabilities = asked.capabilities.is_some();
+    let mut process = process::process(asked, &mut warnings)?;
+    if let Some(own) = own {
+        if !says_capabilities {
+            process.capabilities = own.capabilities;
+        }
+        process::take_over_what_is_not_said(&mut process, own);
+    }
     Ok((process, warnings))
 }
 

@@ -41,6 +41,20 @@ pub(crate) fn process(process: spec::Process, warnings: &mut Vec<Warning>) -> Re
     })
 }
 
+/// Rights and limits of a second process, where its file has none, are the container's own: who says nothing of them does
+/// not mean to be freer than the container is.
+pub(crate) fn take_over_what_is_not_said(process: &mut Process, own: &Process) {
+    if process.rlimits.is_empty() {
+        process.rlimits.clone_from(&own.rlimits);
+    }
+    process.apparmor_profile = process.apparmor_profile.take().or_else(|| own.apparmor_profile.clone());
+    process.selinux_label = process.selinux_label.take().or_else(|| own.selinux_label.clone());
+    process.oom_score_adj = process.oom_score_adj.or(own.oom_score_adj);
+    process.scheduler = process.scheduler.or(own.scheduler);
+    process.io_priority = process.io_priority.or(own.io_priority);
+    process.exec_cpu_affinity = process.exec_cpu_affinity.take().or_else(|| own.exec_cpu_affinity.clone());
+}
+
 /// `consoleSize` without a terminal MUST be ignored; a zero in it is what Docker writes for "not known".
 fn terminal(terminal: Option<bool>, size: Option<spec::ConsoleSize>) -> Result<Option<Terminal>, Invalid> {
     if terminal != Some(true) {

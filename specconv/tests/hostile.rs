@@ -31,7 +31,7 @@ fn all(bytes: &[u8]) {
         assert!(!invalid.why.is_empty());
     }
     convert_process_of_config(bytes).ok();
-    convert_process(bytes).ok();
+    convert_process(bytes, None).ok();
     convert_resources(bytes).ok();
 }
 
@@ -108,10 +108,10 @@ fn collect(value: &Value, path: String, places: &mut Vec<String>) {
 #[test]
 fn parts_are_read_alone_and_name_the_same_fields() {
     let (process, warnings) =
-        convert_process(br#"{"args": ["id"], "cwd": "/", "capabilities": {"bounding": ["CAP_X"]}}"#).unwrap();
+        convert_process(br#"{"args": ["id"], "cwd": "/", "capabilities": {"bounding": ["CAP_X"]}}"#, None).unwrap();
     assert_eq!(process.args, ["id"]);
     assert_eq!(warnings[0].field, "process.capabilities.bounding[0]");
-    let refused = |text: &str| convert_process(text.as_bytes()).unwrap_err().field;
+    let refused = |text: &str| convert_process(text.as_bytes(), None).unwrap_err().field;
     assert_eq!(refused(r#"{"args": ["id"], "cwd": "x"}"#), "process.cwd");
     assert_eq!(refused(r#"{"args": ["id", 5], "cwd": "x"}"#), "process.args[1]");
     assert_eq!(refused(r#"{"args": ["id", "\u0000"], "cwd": "/"}"#), "process.args[1]");

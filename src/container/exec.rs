@@ -119,12 +119,8 @@ fn program(config: &specconv::Config, asked: &ExecProcess) -> Result<(Program, V
     match asked {
         ExecProcess::File(path) => {
             let text = std::fs::read(path).map_err(refused!("open", "{path:?}")).doing("read the process")?;
-            let (mut process, warnings) = specconv::convert_process(&text).at(|| path.display().to_string())?;
-            // Who says nothing of labels does not mean to be freer than the container is.
             let own = config.process.as_ref();
-            let (apparmor, selinux) = (&mut process.apparmor_profile, &mut process.selinux_label);
-            *apparmor = apparmor.take().or_else(|| own?.apparmor_profile.clone());
-            *selinux = selinux.take().or_else(|| own?.selinux_label.clone());
+            let (process, warnings) = specconv::convert_process(&text, own).at(|| path.display().to_string())?;
             Ok((process, warnings.iter().map(ToString::to_string).collect()))
         }
         ExecProcess::Arguments(arguments) => {

@@ -81,6 +81,71 @@ fn a_process_file_says_everything() {
     bundle.finish_off();
 }
 
+/// A shell that tells of itself what a `process` object can ask for.
+const TELL: &str = "grep -E 'Cap(Inh|Prm|Bnd|Amb)|Cpus_allowed_list' /proc/self/status; ulimit -n; umask; id -G; \
+    cat /proc/self/oom_score_adj; awk '{print $41, $19}' /proc/self/stat; ionice -p $$";
+
+#[test]
+fn every_field_of_a_process_file_has_its_effect() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::new();
+    bundle.up();
+    let sets = ["bounding", "effective", "permitted", "inheritable", "ambient"];
+    let capabilities: serde_json::Map<_, _> = sets.iter().map(|&set| (set.to_owned(), json!(["CAP_KILL"]))).collect();
+    let process = json!({"args": ["sh", "-c", format!("stty size; pwd; echo $WORD; {TELL}")], "cwd": "/tmp",
+        "env": ["PATH=/bin", "WORD=given"], "terminal": true, "consoleSize": {"height": 11, "width": 77},
+        "user": {"uid": 1000, "gid": 1001, "additionalGids": [7], "umask": 0o27}, "capabilities": capabilities,
+        "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}], "noNewPrivileges": true,
+        "oomScoreAdj": 271, "scheduler": {"policy": "SCHED_BATCH", "nice": 5},
+        "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 7}, "execCPUAffinity": {"initial": "0", "final": "1"}});
+    let file = bundle.file("process.json", process.to_string());
+    let socket = ConsoleSocket::at(bundle.scratch("exec.sock"));
+    let words = ["exec", "--detach", "--console-socket", socket.path().to_str().unwrap(), "--process"];
+    let words = [&words[..], &[file.to_str().unwrap(), bundle.id()]].concat();
+    let running = bundle.spawn(bundle.command(&words));
+    let mut terminal = socket.terminal();
+    running.wait().ok();
+    let shown = terminal.read_until("best-effort: prio 7").replace('\r', "");
+    let kill = "0000000000000020";
+    let expected = format!(
+        "11 77\n/tmp\ngiven\nCapInh:\t{kill}\nCapPrm:\t{kill}\nCapBnd:\t{kill}\nCapAmb:\t{kill}\n\
+         Cpus_allowed_list:\t1\n100\n0027\n1001 7\n271\n3 5\nbest-effort: prio 7"
+    );
+    assert!(shown.contains(&expected), "{shown}\nis not\n{expected}");
+    bundle.finish_off();
+}
+
+/// runc's rule; crun's for capabilities and labels. Engines leave out of the file what is as in the container.
+#[test]
+fn what_a_process_file_leaves_out_is_the_containers() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::new();
+    bundle.edit(|spec| {
+        let process = &mut spec["process"];
+        process["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}]);
+        process["oomScoreAdj"] = json!(271);
+        process["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 5});
+        process["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 7});
+        process["execCPUAffinity"] = json!({"initial": "0", "final": "1"});
+    });
+    bundle.up();
+    let own = bundle.exec(TELL).ok().stdout;
+    assert!(own.ends_with("271\n3 5\nbest-effort: prio 7\n"), "{own}");
+    let process = json!({"args": ["sh", "-c", TELL], "cwd": "/", "env": ["PATH=/bin"]});
+    let file = bundle.file("process.json", process.to_string());
+    let outcome = bundle.call(&["exec", "--process", file.to_str().unwrap(), bundle.id()]).ok();
+    assert_eq!(outcome.stdout, own);
+    // What is there and empty is said.
+    let process = json!({"args": ["grep", "Cap", "/proc/self/status"], "cwd": "/", "env": ["PATH=/bin"],
+        "capabilities": {}});
+    let file = bundle.file("process.json", process.to_string());
+    let outcome = bundle.call(&["exec", "--process", file.to_str().unwrap(), bundle.id()]).ok();
+    for line in outcome.stdout.lines() {
+        assert!(line.ends_with("\t0000000000000000"), "{outcome}");
+    }
+    bundle.finish_off();
+}
+
 #[test]
 fn a_detached_exec_comes_back_and_leaves_its_pid() {
     require!(is_root(), "root of the host");
