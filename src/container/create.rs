@@ -66,17 +66,16 @@ pub fn create(request: &Request) -> Result<Created> {
         rootfs: rootfs.clone(),
         bundle: bundle.clone(),
     };
-    let listen = super::descriptors::listen_fds();
+    let (preserve_fds, listen_env) = super::descriptors::handed_down(request.preserve_fds)?;
     let wishes = Wishes {
         id: &request.id,
         driver: request.driver,
         rootless_cgroups: rootless_cgroups(request, &host),
         no_pivot: request.no_pivot,
         no_new_keyring: request.no_new_keyring,
-        preserve_fds: request.preserve_fds + listen.count,
-        listen_env: listen.env,
+        preserve_fds,
+        listen_env,
     };
-    super::descriptors::check_open(wishes.preserve_fds)?;
     let mut plan = plan::plan(converted.config, &facts, &wishes)?;
     warnings.extend(plan.warnings.iter().map(ToString::to_string));
     if let Some(cgroup) = &plan.cgroup {

@@ -5,15 +5,15 @@ use crate::sys::descriptor;
 
 /// What a service manager handed down.
 #[derive(Debug, Default)]
-pub(super) struct Listen {
+struct Listen {
     /// How many descriptors, from 3 on.
-    pub(super) count: u32,
+    count: u32,
     /// What the program is to be told; its process id is 1 in the container's eyes, as runc says it.
-    pub(super) env: Vec<(&'static str, String)>,
+    env: Vec<(&'static str, String)>,
 }
 
 /// Reads LISTEN_FDS, if it is meant for us (LISTEN_PID).
-pub(super) fn listen_fds() -> Listen {
+fn listen_fds() -> Listen {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
     if number("LISTEN_PID") != Some(std::process::id()) {
         return Listen::default();
@@ -35,11 +35,20 @@ pub(super) fn listen_fds() -> Listen {
 /// To be asked before anything else is opened: a later descriptor would get the missing number, and go into the
 /// container in its place.
 pub fn check_preserved(count: u32) -> Result<()> {
-    check_open(count.saturating_add(listen_fds().count))
+    handed_down(count).map(drop)
+}
+
+/// How many descriptors from 3 on go into the container, `--preserve-fds` and a service manager's together, all of them
+/// open; and what the program is told of the latter.
+pub(super) fn handed_down(preserved: u32) -> Result<(u32, Vec<(&'static str, String)>)> {
+    let listen = listen_fds();
+    let count = preserved.saturating_add(listen.count);
+    check_open(count)?;
+    Ok((count, listen.env))
 }
 
 /// Refuses to hand down what is not there: the number would come to mean one of our own descriptors.
-pub(super) fn check_open(count: u32) -> Result<()> {
+fn check_open(count: u32) -> Result<()> {
     for number in (3..).take(count as usize) {
         if !descriptor::is_open(number) {
             let sentence = format!("--preserve-fds: descriptor {number} is not open");

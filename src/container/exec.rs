@@ -35,17 +35,16 @@ impl Container {
         super::create::check_terminal(program.terminal.is_some(), request.detach, request.console_socket.is_some())?;
         let mut host = Host::observe()?;
         super::create::look_at_modules(&mut host, Some(&program), false);
-        let listen = descriptors::listen_fds();
+        let (preserve_fds, listen_env) = descriptors::handed_down(request.preserve_fds)?;
         let wishes = Wishes {
             id: self.id(),
             driver: cgroup::Driver::default(),
             rootless_cgroups: self.record.rootless,
             no_pivot: false,
             no_new_keyring: false,
-            preserve_fds: request.preserve_fds + listen.count,
-            listen_env: listen.env,
+            preserve_fds,
+            listen_env,
         };
-        descriptors::check_open(wishes.preserve_fds)?;
         let plan = plan::plan_exec(&config, program, &host, &wishes)?;
 
         let Some(init) = self.init()? else { return Err(wrong("cannot exec in a stopped container")) };
