@@ -243,6 +243,7 @@ fn record(plan: &Plan, host: &Host, wishes: &Wishes<'_>, rootfs: PathBuf) -> Rec
         cgroup: None,
         intel_rdt: None,
         private_pid_namespace: plan.new_pid,
+        poststart: !plan.hooks.poststart.is_empty(),
         poststop_armed: false,
         mounts_on_host: plan.mounts_on_host(),
         owner: host.uid,
@@ -339,6 +340,7 @@ impl Making {
 
     fn launch(&mut self, plan: &Plan, prepared: Prepared<'_>, pid_file: Option<&Path>) -> Result<Launched> {
         let container = self.container.as_mut().ok_or_else(already_done)?;
+        let has_poststop = !plan.hooks.poststop.is_empty();
         launch::create(plan, prepared, &mut |milestone| {
             let record = &mut container.record;
             match milestone {
@@ -348,10 +350,10 @@ impl Making {
                     }
                     record.set_init(init.pid, start_time(init.pid).unwrap_or_default());
                 }
-                Milestone::HooksBegin => record.poststop_armed = true,
+                Milestone::HooksBegin => record.poststop_armed = has_poststop,
                 Milestone::Ready(init) => {
                     record.phase = Phase::Created;
-                    record.poststop_armed = true;
+                    record.poststop_armed = has_poststop;
                     self.pid_file = pid_file.map(|path| PidFile::write(path, init.pid)).transpose()?;
                 }
             }

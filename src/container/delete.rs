@@ -156,14 +156,11 @@ impl Container {
     }
 
     fn poststop(&self) -> Result<Poststop> {
-        if self.record.phase == Phase::Creating && !self.record.poststop_armed {
+        if !self.record.poststop_armed {
             return Ok(Poststop::default());
         }
         let doing = "prepare the poststop hooks";
         let config = specconv::convert(&self.dir.config().doing(doing)?).doing(doing)?.config;
-        if config.hooks.poststop.is_empty() {
-            return Ok(Poststop::default());
-        }
         let state = self.told_state(&config, "stopped", 0);
         // Hooks run even where their output has nowhere to go.
         let (output, unopened) = match hook_output(&config.annotations) {

@@ -48,7 +48,10 @@ pub struct Record {
     pub intel_rdt: Option<rdt::Saved>,
     /// Whether init has a pid namespace of its own: when init ends, everything in it ends.
     pub private_pid_namespace: bool,
-    /// Whether hooks have begun, so that the `poststop` hooks must run at the end (runtime.md#lifecycle).
+    /// Whether there are `poststart` hooks. (Records did not say so once: then the config does.)
+    #[serde(default = "unknown")]
+    pub poststart: bool,
+    /// Whether hooks have begun and there are `poststop` hooks, so that these must run at the end (runtime.md#lifecycle).
     pub poststop_armed: bool,
     /// Whether its mounts are made in the runtime's own mount namespace, below [`Record::rootfs`], where they have to
     /// be unmounted at the end.
@@ -56,6 +59,10 @@ pub struct Record {
     pub mounts_on_host: bool,
     /// User id of who created it.
     pub owner: u32,
+}
+
+fn unknown() -> bool {
+    true
 }
 
 impl Record {
@@ -119,6 +126,7 @@ pub(crate) mod tests {
             cgroup: None,
             intel_rdt: None,
             private_pid_namespace: true,
+            poststart: false,
             poststop_armed: true,
             mounts_on_host: false,
             owner: 0,

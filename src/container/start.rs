@@ -1,7 +1,8 @@
 //! Lets a created container's init run the program.
 
 use super::create::{hook_output, open_directory};
-use super::{Container, PATIENCE, Status, wrong};
+use super::kill::KILL;
+use super::{Container, PATIENCE, Status, Whom, wrong};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::hooks::{self, HookKind};
@@ -35,9 +36,7 @@ impl Container {
         self.dir.remove_fifo()?;
         drop(lock);
         let Err(error) = self.run_poststart_hooks() else { return Ok(()) };
-        if let Some(init) = self.init()? {
-            init.signal(libc::SIGKILL)?;
-        }
+        self.kill(KILL, Whom::All)?;
         Err(error)
     }
 
@@ -85,16 +84,15 @@ impl Container {
     }
 
     fn run_poststart_hooks(&self) -> Result<()> {
-        let config = specconv::convert(&self.dir.config()?)?.config;
-        let hooks = &config.hooks.poststart;
-        if hooks.is_empty() {
+        if !self.record.poststart {
             return Ok(());
         }
+        let config = specconv::convert(&self.dir.config()?)?.config;
         let state = self.told_state(&config, "running", self.record.init_process_pid);
         let bundle = open_directory(&self.record.bundle)?;
         let output = hook_output(&config.annotations)?;
         hooks::run(
-            hooks,
+            &config.hooks.poststart,
             &hooks::Moment {
                 kind: HookKind::Poststart,
                 state: &state,
