@@ -15,7 +15,6 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::fmt::Write as _;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -24,10 +23,11 @@ use specconv::Capabilities;
 use crate::compat::openat2::{self, Mounts};
 use crate::compat::procfs;
 use crate::error::{Context, Error, Kind, Result};
-use crate::sys::credential::{self, CapSets};
+use crate::sys::credential;
 use crate::sys::file::{self, FileType, Mode, OFlags};
 use crate::sys::{Errno, Refused, exec};
 
+pub mod capabilities;
 pub mod label;
 
 /// Who the program is.
@@ -165,7 +165,7 @@ pub fn become_user(plan: &Plan) -> Result<Vec<String>> {
     if credential::get_securebits()? != 0 {
         credential::set_securebits(0).doing("clear the inherited securebits")?;
     }
-    let bounding = limit_bounding(plan.capabilities.bounding, &mut warnings)?;
+    let bounding = capabilities::limit_bounding(plan.capabilities.bounding, &mut warnings)?;
     // Nothing is lost on the way from user 0 to user 0.
     let keep = plan.uid != 0;
     if keep {
@@ -177,46 +177,9 @@ pub fn become_user(plan: &Plan) -> Result<Vec<String>> {
     if keep {
         credential::set_keepcaps(false).doing("stop keeping capabilities")?;
     }
-    let granted = set_capabilities(&plan.capabilities, bounding, &mut warnings)?;
-    set_ambient(plan.capabilities.ambient, granted, &mut warnings)?;
+    let granted = capabilities::set_capabilities(&plan.capabilities, bounding, &mut warnings)?;
+    capabilities::set_ambient(plan.capabilities.ambient, granted, &mut warnings)?;
     Ok(warnings)
-}
-
-/// Takes everything but `wanted` from the bounding set, and returns what is left of it.
-///
-/// Asks about each capability by number until the kernel knows no more (EINVAL), so that no file need be read to
-/// learn which is the last.
-fn limit_bounding(wanted: u64, warnings: &mut Vec<String>) -> Result<u64> {
-    const FIELD: &str = "process.capabilities.bounding";
-    let mut bounding = 0;
-    for capability in 0..=63_u8 {
-        let bit = 1_u64 << capability;
-        let outcome = if wanted & bit != 0 {
-            credential::capbset_read(capability).map(|present| {
-                if present {
-                    bounding |= bit;
-                } else {
-                    warnings.push(cannot_grant(FIELD, bit));
-                }
-            })
-        } else {
-            credential::capbset_drop(capability)
-        };
-        match outcome {
-            Ok(()) => {}
-            Err(refused) if refused.errno == Errno::EINVAL => {
-                let beyond = wanted & !(bit - 1);
-                if beyond != 0 {
-                    warnings.push(format!("{FIELD}: this kernel does not have {}", names(beyond)));
-                }
-                break;
-            }
-            // Without CAP_SETPCAP nothing can be dropped, and need not be where it is gone already.
-            Err(refused) if refused.errno == Errno::EPERM && !credential::capbset_read(capability)? => {}
-            Err(refused) => return Err(refused).doing_with(|| format!("drop {}", names(bit))).at(|| FIELD.to_owned()),
-        }
-    }
-    Ok(bounding)
 }
 
 fn set_groups(groups: &Groups, gid: u32) -> Result<()> {
@@ -250,89 +213,6 @@ fn id_refused(refused: Refused) -> Error {
         Err(error) => error,
         Ok(never) => match never {},
     }
-}
-
-/// Sets permitted, effective and inheritable: as asked, or where the kernel refuses, what can be had of it.
-fn set_capabilities(wanted: &Capabilities, bounding: u64, warnings: &mut Vec<String>) -> Result<CapSets> {
-    let asked = CapSets { effective: wanted.effective, permitted: wanted.permitted, inheritable: wanted.inheritable };
-    match credential::capset(asked) {
-        Ok(()) => return Ok(asked),
-        Err(refused) if refused.errno == Errno::EPERM => {}
-        Err(refused) => return Err(refused).at(|| "process.capabilities".to_owned()),
-    }
-    let granted = grantable(asked, credential::capget()?, bounding);
-    credential::capset(granted).at(|| "process.capabilities".to_owned())?;
-    for (field, asked, granted) in [
-        ("process.capabilities.permitted", asked.permitted, granted.permitted),
-        ("process.capabilities.effective", asked.effective, granted.effective),
-        ("process.capabilities.inheritable", asked.inheritable, granted.inheritable),
-    ] {
-        if asked & !granted != 0 {
-            warnings.push(cannot_grant(field, asked & !granted));
-        }
-    }
-    Ok(granted)
-}
-
-/// What capset(2) lets a process with the sets `have` and this bounding set take of what was asked
-/// (cap_capset, security/commoncap.c).
-fn grantable(asked: CapSets, have: CapSets, bounding: u64) -> CapSets {
-    const CAP_SETPCAP: u64 = 1 << 8;
-    let permitted = asked.permitted & have.permitted;
-    let mut inheritable = asked.inheritable & (have.inheritable | bounding);
-    if have.effective & CAP_SETPCAP == 0 {
-        inheritable &= have.inheritable | have.permitted;
-    }
-    CapSets { effective: asked.effective & permitted, permitted, inheritable }
-}
-
-/// Makes the ambient set what was asked, as far as the other sets allow; what they do not is a warning.
-fn set_ambient(wanted: u64, granted: CapSets, warnings: &mut Vec<String>) -> Result<()> {
-    const FIELD: &str = "process.capabilities.ambient";
-    // What capset took from permitted or inheritable left the ambient set with it (capabilities(7)); only what is
-    // in both can have been inherited from our own caller.
-    let possible = granted.permitted & granted.inheritable;
-    if possible & !wanted != 0 {
-        match credential::cap_ambient_clear_all() {
-            // Linux before 4.3 has no ambient set to clear.
-            Err(refused) if refused.errno == Errno::EINVAL => {}
-            other => other.at(|| FIELD.to_owned())?,
-        }
-    }
-    let mut missing = wanted & !possible;
-    for capability in bits(wanted & possible) {
-        if credential::cap_ambient_raise(capability).is_err() {
-            missing |= 1 << capability;
-        }
-    }
-    if missing != 0 {
-        warnings.push(cannot_grant(FIELD, missing));
-    }
-    Ok(())
-}
-
-/// The warning of config.md#linux-process: "cannot be granted".
-fn cannot_grant(field: &str, mask: u64) -> String {
-    format!("{field}: cannot be granted here: {}", names(mask))
-}
-
-/// Names of the capabilities of a mask: `CAP_CHOWN, CAP_KILL`.
-fn names(mask: u64) -> String {
-    let known = caps::all();
-    let mut text = String::new();
-    for number in bits(mask) {
-        let separator = if text.is_empty() { "" } else { ", " };
-        // Writing to a String does not fail.
-        let _ = match known.iter().find(|capability| capability.index() == number) {
-            Some(name) => write!(text, "{separator}{name}"),
-            None => write!(text, "{separator}capability {number}"),
-        };
-    }
-    text
-}
-
-fn bits(mask: u64) -> impl Iterator<Item = u8> {
-    (0..64_u8).filter(move |bit| mask & (1 << bit) != 0)
 }
 
 /// Whether container root could enter the working directory.
@@ -420,6 +300,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
     use super::*;
+    use crate::sys::credential::CapSets;
 
     const CHOWN: u64 = 1;
     const KILL: u64 = 1 << 5;
@@ -512,6 +393,30 @@ mod tests {
             assert_eq!(set(&status, name), 0, "{name}");
         }
         assert!(line(&status, "Groups").is_empty());
+    }
+
+    #[test]
+    fn what_is_shed_does_not_come_back() {
+        if !is_root() {
+            return;
+        }
+        let capabilities = Capabilities { inheritable: KILL, ambient: KILL, ..three(KILL) };
+        let plan = plan(1000, 1000, &[7], capabilities);
+        let needed = capabilities::ON_THE_WAY;
+        let (before, after) = in_thread(move || {
+            capabilities::shed(&plan.capabilities, needed).unwrap();
+            let before = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            assert_eq!(become_user(&plan).unwrap(), Vec::<String>::new(), "nothing was missing on the way");
+            before
+        });
+        assert_eq!(set(&before, "CapBnd"), KILL);
+        for name in ["CapPrm", "CapEff"] {
+            assert_eq!(set(&before, name) & !(KILL | needed), 0, "{name}");
+            assert_ne!(set(&before, name) & SETPCAP, 0, "{name}");
+        }
+        for name in ["CapBnd", "CapPrm", "CapEff", "CapInh", "CapAmb"] {
+            assert_eq!(set(&after, name), KILL, "{name}");
+        }
     }
 
     #[test]
@@ -628,18 +533,6 @@ mod tests {
         plan.no_new_privileges = true;
         let ((), status) = in_thread(move || set_no_new_privileges(&plan).unwrap());
         assert_eq!(line(&status, "NoNewPrivs"), ["1"]);
-    }
-
-    #[test]
-    fn the_grantable_is_what_the_kernel_would_take() {
-        let asked =
-            CapSets { effective: KILL | NET_RAW, permitted: KILL | NET_RAW | CHOWN, inheritable: NET_RAW | CHOWN };
-        let have = CapSets { effective: 0, permitted: KILL | CHOWN, inheritable: 0 };
-        let granted = grantable(asked, have, KILL | CHOWN | NET_RAW);
-        assert_eq!(granted, CapSets { effective: KILL, permitted: KILL | CHOWN, inheritable: CHOWN });
-        // With CAP_SETPCAP all of the bounding set may be made inheritable, but nothing beyond it.
-        let have = CapSets { effective: SETPCAP, ..have };
-        assert_eq!(grantable(asked, have, NET_RAW).inheritable, NET_RAW);
     }
 
     #[test]

@@ -211,6 +211,19 @@ pub struct Opened {
     fd: OwnedFd,
 }
 
+impl Opened {
+    /// Which namespace it is.
+    pub fn kind(&self) -> NamespaceKind {
+        self.kind
+    }
+}
+
+impl AsFd for Opened {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 /// Opens every namespace to join, in the parent: afterwards the paths may mean something else.
 ///
 /// # Errors

@@ -7,7 +7,8 @@
 //!    2 Place  OOM score; attaches the pid to v2 where           walks into the hierarchies of v1; affinity
 //!             the clone did not, and to the class of RDT
 //!    4 Enter                                                    usher: closes what is the host's; joins all of
-//!                                                               init's namespaces at once; bears the child, ends;
+//!                                                               init's namespaces at once; makes the terminal;
+//!                                                               sheds rights; bears the child, ends;
 //!                                                               child: session, keyring; terminal
 //!   13 Become  passes the filter's listener on                  as init, the filter included
 //!   14 Ready  rlimits; pid file                             <-  executable found
@@ -16,7 +17,8 @@
 //!
 //! A pid namespace is felt by children alone, so that who is born in it has the container's root, no descriptor of
 //! the host's and nothing else to look at: whoever watches /proc in the container, with CAP_SYS_PTRACE even, never
-//! sees a process that is still half on the host. A container without a pid namespace of its own needs no usher.
+//! sees a process that is still half on the host, nor (without a user namespace) one with many more rights than the
+//! program's. A container without a pid namespace of its own needs no usher.
 //!
 //! All of init's care is repeated here but for the root filesystem: what `exec` left out has been a CVE each time
 //! (CVE-2022-29162, CVE-2016-9962).
@@ -151,16 +153,15 @@ fn walk(
     let_go_of_the_host(&plan.program, &prepared, link)?;
     sys::stop_naming_descriptors();
     join(plan, &mut prepared)?;
+    let terminal = prepared.console.take().map(|console| make_terminal(&plan.program, console)).transpose()?;
     if plan.needs_usher() {
-        spawn::bear_sibling(0, link, at)?;
+        spawn::bear_in_sight(&plan.program, link, at)?;
     }
     process::setsid()?;
     label::write_for_keys(&plan.program.labels)?;
     identity::join_session_keyring(&plan.program.identity)?;
-    if let Some(console) = prepared.console.take() {
-        let root = sys::file::openat(sys::file::CWD, "/".as_ref(), sys::file::OFlags::PATH, sys::file::Mode::empty())?;
-        let pair = init::open_terminal(&plan.program, root.as_fd(), console)?;
-        terminal::adopt(pair.peer)?;
+    if let Some(peer) = terminal {
+        terminal::adopt(peer)?;
     }
 
     at.advance(Step::Become)?;
@@ -188,6 +189,12 @@ fn let_go_of_the_host(plan: &ProgramPlan, prepared: &Prepared<'_>, link: &Link) 
     let kept: Vec<_> = kept.into_iter().flatten().collect();
     sys::spawn::wipe_environment();
     compat::close_range::close_all_but(3 + plan.preserve_fds, &kept).doing("close what is the host's")
+}
+
+/// A terminal of the container's devpts: its master to whoever asked, its peer returned.
+fn make_terminal(program: &ProgramPlan, console: OwnedFd) -> Result<OwnedFd> {
+    let root = sys::file::openat(sys::file::CWD, "/".as_ref(), sys::file::OFlags::PATH, sys::file::Mode::empty())?;
+    Ok(init::open_terminal(program, root.as_fd(), console)?.peer)
 }
 
 fn join(plan: &ExecPlan, prepared: &mut Prepared<'_>) -> Result<()> {

@@ -8,7 +8,7 @@ use specconv::NamespaceKind;
 use super::cursor::Cursor;
 use super::parent::SEND_IT;
 use super::rendezvous::Link;
-use super::{Prepared, Step, gate, spawn};
+use super::{HookOutput, Prepared, Step, gate, spawn};
 use crate::error::{Context, Result};
 use crate::hooks::{self, HookKind};
 use crate::identity::label;
@@ -46,7 +46,9 @@ fn create(plan: &Plan, mut prepared: Prepared<'_>, link: &Link, at: &mut Cursor)
     process::set_dumpable(false).doing("hide from the container")?;
 
     at.advance(Step::Enter)?;
-    namespaces::join(std::mem::take(&mut prepared.namespaces), |_| Ok(()))?;
+    if plan.namespaces.usher.is_none() {
+        namespaces::join(std::mem::take(&mut prepared.namespaces), |_| Ok(()))?;
+    }
     if plan.namespaces.unshare != 0 {
         namespace::unshare(plan.namespaces.unshare).doing("make the container's namespaces")?;
     }
@@ -99,6 +101,11 @@ fn create(plan: &Plan, mut prepared: Prepared<'_>, link: &Link, at: &mut Cursor)
         },
     )?;
 
+    if plan.hooks.start_container.is_empty() {
+        // Files of the host, which nobody in the container shall find in our hands.
+        prepared.hook_output = HookOutput::default();
+    }
+
     at.advance(Step::EnterRoot)?;
     let proc = if plan.sysctl.is_empty() { None } else { Some(compat::procfs::open()?) };
     sys::stop_naming_descriptors();
@@ -124,7 +131,7 @@ fn create(plan: &Plan, mut prepared: Prepared<'_>, link: &Link, at: &mut Cursor)
 
     at.advance(Step::Become)?;
     if plan.namespaces.bears_late() {
-        spawn::bear_sibling(0, link, at)?;
+        spawn::bear_late(&plan.program, prepared.namespaces, link, at)?;
         process::setsid()?;
     }
     if let Some(peer) = terminal {
@@ -152,7 +159,9 @@ fn let_go_of_the_host(plan: &Plan, prepared: &Prepared<'_>, link: &Link) -> Resu
         prepared.hook_output.stdout.as_ref().map(AsFd::as_fd),
         prepared.hook_output.stderr.as_ref().map(AsFd::as_fd),
     ];
-    let kept: Vec<_> = kept.into_iter().flatten().collect();
+    // What a late usher has not joined yet, and is to have let go of before init is born.
+    let namespaces = prepared.namespaces.iter().map(AsFd::as_fd);
+    let kept: Vec<_> = kept.into_iter().flatten().chain(namespaces).collect();
     sys::spawn::wipe_environment();
     compat::close_range::close_all_but(3 + plan.program.preserve_fds, &kept).doing("close what is the host's")
 }
@@ -192,6 +201,8 @@ pub(super) fn become_program(plan: &ProgramPlan, link: &Link) -> Result<(Program
     identity::own_stdio(who.uid)?;
     load_filter(plan, Moment::BeforeCapabilitiesGo, link)?;
     let warnings = identity::become_user(who)?;
+    // Another user is as dumpable as fs.suid_dumpable says (proc_sys_fs(5)); its fellows are not to look at us, either.
+    process::set_dumpable(false).doing("hide from the container")?;
     identity::enter_cwd_as_user(&process.cwd, entered)?;
     Ok((Program::new(&process.args, env)?, warnings))
 }
@@ -212,7 +223,7 @@ pub(super) fn load_filter(plan: &ProgramPlan, now: Moment, link: &Link) -> Resul
 struct Waiting {
     gate: OwnedFd,
     program: Program,
-    hook_output: super::HookOutput,
+    hook_output: HookOutput,
 }
 
 /// Steps 15 and 16.

@@ -26,10 +26,11 @@
 //!   10 EnterRoot                                                  pivot_root
 //!   11 Furnish                                                    console, cwd made, hostname, sysctl
 //!   12 Seal                                                       readonly paths and root, masks
-//!   13 Become        Record{pid} and step 7, where late     <->   a late usher bears init here, and ends; session and
-//!                                                                 terminal; labels; limits; no_new_privs; filter if no
-//!                    takes the filter's listener by its      <-   no_new_privs; ids, groups, capabilities; program
-//!                    number and sends it to the agent        ->   found; filter if no_new_privs
+//!   13 Become        Record{pid} and step 7, where late     <->   a late usher joins the pid namespace, sheds rights,
+//!                                                                 bears init here, and ends; session and terminal;
+//!                    takes the filter's listener by its      <-   labels; limits; no_new_privs, or else the filter;
+//!                    number and sends it to the agent        ->   ids, groups, capabilities; program found; the
+//!                                                                 filter, if no_new_privs
 //!   14 Ready         rlimits; Record{created}; pid file       <-  all that can fail early is done; executable found
 //!   15 Wait          (gone)                                       blocks on the fifo until `start`
 //!   16 Exec          `start` hears the fifo's end             <-  startContainer hooks, close, execve
@@ -41,8 +42,8 @@
 //! - Without a user namespace, a time namespace or a pid namespace to join there is no usher: one clone makes init
 //!   with all its namespaces. Where others live in the pid namespace to join, and no user namespace keeps them from us,
 //!   the usher is a late one ([`crate::namespaces::Usher::late`]): it walks init's column itself, outside of that pid
-//!   namespace, until nothing of the host's is left in its hands. Its hooks get the usher's pid. A cgroup namespace is
-//!   never in the clone: it would be rooted at the parent's cgroup.
+//!   namespace, until nothing of the host's is left in its hands. Its hooks get the usher's pid (docs/architecture.md
+//!   tells why that does). A cgroup namespace is never in the clone: it would be rooted at the parent's cgroup.
 //! - Moving another process into a cgroup of v1 makes the kernel wait for every processor, for milliseconds; one that
 //!   moves itself is spared that ([`crate::cgroup::Entrance`]). So the first deed of the child is to walk in.
 //! - systemd makes a scope around a process, so that there is no cgroup to be born in: the child waits in Place, in the

@@ -2,13 +2,17 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use specconv::NamespaceKind;
+
 use super::cursor::Cursor;
 use super::rendezvous::Link;
 use super::{Prepared, Step, init};
 use crate::cgroup::{Cgroup, Entrance};
 use crate::compat;
 use crate::error::{Context, Error, Kind, Result};
-use crate::plan::Plan;
+use crate::identity::capabilities::shed;
+use crate::namespaces::Opened;
+use crate::plan::{Plan, ProgramPlan};
 use crate::sys::process::{self, Birth, Child, Pid, Side};
 use crate::sys::sched::SELF;
 use crate::sys::{Errno, namespace};
@@ -29,7 +33,7 @@ pub(super) fn bear(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<
     if threads > 1 {
         return Err(Error::new(Kind::Other, format!("cannot fork a process with {threads} threads")));
     }
-    let user = flags & namespaces::flag(specconv::NamespaceKind::User) != 0;
+    let user = flags & namespaces::flag(NamespaceKind::User) != 0;
     let born = match compat::clone3::bear(Birth { flags, cgroup }) {
         Err(refused) if user && matches!(refused.errno, Errno::EPERM | Errno::EACCES | Errno::ENOSPC) => Err(refused)
             .doing(
@@ -86,9 +90,13 @@ fn enter(plan: &Plan, prepared: &mut Prepared<'_>, link: &Link, at: &mut Cursor)
     at.advance(Step::Enter)?;
     let usher = plan.namespaces.usher.clone().unwrap_or_default();
     let offsets = if usher.new_time { Some(namespaces::open_time_offsets()?) } else { None };
-    namespaces::join(std::mem::take(&mut prepared.namespaces), |user| {
+    let (later, now) = std::mem::take(&mut prepared.namespaces)
+        .into_iter()
+        .partition(|opened| usher.late && opened.kind() == NamespaceKind::Pid);
+    prepared.namespaces = later;
+    namespaces::join(now, |user| {
         if let Some(user) = user {
-            namespace::setns(user, namespaces::flag(specconv::NamespaceKind::User)).doing("join the user namespace")?;
+            namespace::setns(user, namespaces::flag(NamespaceKind::User)).doing("join the user namespace")?;
             namespaces::become_root()?;
             return match &usher.maps {
                 Some((uids, gids)) => namespaces::check_maps(uids, gids),
@@ -96,7 +104,7 @@ fn enter(plan: &Plan, prepared: &mut Prepared<'_>, link: &Link, at: &mut Cursor)
             };
         }
         if usher.new_user {
-            namespace::unshare(namespaces::flag(specconv::NamespaceKind::User)).doing("make the user namespace")?;
+            namespace::unshare(namespaces::flag(NamespaceKind::User)).doing("make the user namespace")?;
             link.done(Step::MapIds, &[], &[])?;
             link.wait_for_go(Step::MapIds)?;
             return namespaces::become_root();
@@ -114,7 +122,7 @@ fn enter(plan: &Plan, prepared: &mut Prepared<'_>, link: &Link, at: &mut Cursor)
 /// init alone; the usher ends here.
 ///
 /// Init waits until the parent knows it: it shares the usher's end of the link, and could be the faster one to speak.
-pub(super) fn bear_sibling(flags: u64, link: &Link, at: &mut Cursor) -> Result<()> {
+fn bear_sibling(flags: u64, link: &Link, at: &mut Cursor) -> Result<()> {
     let (side, _) = compat::clone3::bear(Birth { flags: flags | libc::CLONE_PARENT as u64, cgroup: None })
         .doing("make the container's init")?;
     match side {
@@ -132,6 +140,22 @@ pub(super) fn bear_sibling(flags: u64, link: &Link, at: &mut Cursor) -> Result<(
             }
         },
     }
+}
+
+/// Bears init late, in the pid namespace that was not joined before: hooks of createContainer, who have the host in view,
+/// would have been born there as well.
+pub(super) fn bear_late(program: &ProgramPlan, pid: Vec<Opened>, link: &Link, at: &mut Cursor) -> Result<()> {
+    namespaces::join(pid, |_| Ok(()))?;
+    bear_in_sight(program, link, at)
+}
+
+/// Bears init where others live already, whom nothing keeps from looking into it unless there is a user namespace: with
+/// hardly more rights than the program will have.
+pub(super) fn bear_in_sight(program: &ProgramPlan, link: &Link, at: &mut Cursor) -> Result<()> {
+    if !program.user_namespace {
+        shed(&program.identity.capabilities, program.needed_to_become())?;
+    }
+    bear_sibling(0, link, at)
 }
 
 /// Init's id and handle, as the usher sent them at this step; init may go on.

@@ -13,9 +13,11 @@ use crate::compat::mount_setattr::attribute::RDONLY;
 use crate::error::{Error, Kind, Result};
 use crate::hooks::{OCI_VERSION, OciState};
 use crate::host::Host;
+use crate::identity::capabilities::{ON_THE_WAY, SYS_ADMIN};
 use crate::identity::label::Labels;
 use crate::identity::{Groups, Kept, Setgroups};
 use crate::namespaces::{self, Mapping};
+use crate::seccomp::Moment;
 use crate::{identity, limits, rdt, rootfs, seccomp};
 
 /// Everything that init and parent will do.
@@ -77,6 +79,16 @@ pub struct ProgramPlan {
     pub preserve_fds: u32,
     /// LISTEN_FDS and its kin (sd_listen_fds(3)), where the caller handed descriptors down.
     pub listen_env: Vec<(&'static str, String)>,
+}
+
+impl ProgramPlan {
+    /// Capabilities that step Become needs, whether or not the program is to have them.
+    pub fn needed_to_become(&self) -> u64 {
+        const REALTIME: u16 = 1; // IOPRIO_CLASS_RT
+        let realtime = self.limits.io_priority.is_some_and(|io| io.class == REALTIME);
+        let early = self.seccomp.as_ref().is_some_and(|filter| filter.moment == Moment::BeforeCapabilitiesGo);
+        ON_THE_WAY | if realtime || early { SYS_ADMIN } else { 0 }
+    }
 }
 
 /// Which steps apply that do not always.

@@ -10,8 +10,9 @@ use serde_json::json;
 use crate::failpoint::{EXEC, Held, command_at, has_failpoints};
 use crate::require;
 use crate::support::canary::Canary;
+use crate::support::console::ConsoleSocket;
 use crate::support::outcome::Outcome;
-use crate::support::{Bundle, is_orlop, is_root, wait_until};
+use crate::support::{Bundle, is_orlop, is_root, status_field, wait_until};
 
 /// Only who calls the runtime has this.
 const SECRET: &str = "callers-own-secret-word";
@@ -208,6 +209,154 @@ fn t13_cve_2016_9962_exec_held_at_every_step() {
     hold(&watch, &watch.bundle, &args, EXEC, |_, outcome| drop(outcome.ok()));
     assert!(watch.found().0, "the looker never saw the runtime");
     watch.end();
+}
+
+/// Capability sets of a process: permitted, effective, bounding.
+fn rights(pid: i32) -> u64 {
+    let set = |name| u64::from_str_radix(&status_field(&pid.to_string(), name).unwrap(), 16).unwrap();
+    ["CapPrm", "CapEff", "CapBnd"].into_iter().fold(0, |all, name| all | set(name))
+}
+
+/// Who has CAP_SYS_PTRACE can have another process of its pid namespace do whatever that may do. So who comes into it has no
+/// right that leads out, and hardly one that the program has not: what CHOWN, DAC_OVERRIDE, SETGID, SETUID, SETPCAP,
+/// SYS_NICE and SYS_RESOURCE are for; SYS_ADMIN only where a filter without no_new_privs has to be loaded.
+#[test]
+fn t13_nobody_comes_in_with_rights_that_lead_out() {
+    require!(is_root(), "root of the host");
+    require!(has_failpoints(), "failpoints");
+    let (sys_admin, on_the_way) = (1 << 21, 1 | 1 << 1 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 23 | 1 << 24);
+    let filter = json!({"defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["reboot"], "action": "SCMP_ACT_ERRNO"}]});
+    for (no_new_privileges, filtered) in [(true, true), (false, false), (false, true)] {
+        let mut sandbox = Bundle::new();
+        sandbox.capabilities(&["CAP_SYS_PTRACE"]).edit(|spec| {
+            spec["process"]["noNewPrivileges"] = json!(no_new_privileges);
+            if filtered {
+                spec["linux"]["seccomp"] = filter.clone();
+            }
+        });
+        sandbox.up();
+        let program = rights(sandbox.pid());
+        let allowed = program | on_the_way | if filtered && !no_new_privileges { sys_admin } else { 0 };
+        let beyond = |when: &str, pid: i32| {
+            let rights = rights(pid) & !allowed;
+            assert_eq!(rights, 0, "{when}, no_new_privs {no_new_privileges}, filter {filtered}: {rights:#x} too much");
+        };
+        let exec = words(&["exec", sandbox.id(), "true"]);
+        for point in ["Init:Enter", "Init:Become", "Init:Ready", "Init:Exec"] {
+            let running = sandbox.spawn(command_at(&sandbox, &exec, &format!("{point}=stop")));
+            let held = Held::wait(&sandbox, || false).unwrap();
+            beyond(point, held.0);
+            held.release();
+            running.wait().ok();
+        }
+        let mut victim = Bundle::new();
+        let path = format!("/proc/{}/ns/pid", sandbox.pid());
+        victim.no_namespace("pid").namespace(json!({"type": "pid", "path": path})).capabilities(&["CAP_SYS_PTRACE"]);
+        victim.edit(|spec| {
+            spec["process"]["noNewPrivileges"] = json!(no_new_privileges);
+            if filtered {
+                spec["linux"]["seccomp"] = filter.clone();
+            }
+        });
+        victim.write();
+        for point in ["Init:Become", "Init:Ready"] {
+            let create = command_at(&victim, &victim.with_bundle(&["create"]), &format!("{point}=stop"));
+            let running = victim.spawn(create);
+            let held = Held::wait(&victim, || false).unwrap();
+            beyond(point, held.0);
+            held.release();
+            running.wait().ok();
+            victim.delete_force().ok();
+        }
+        sandbox.finish_off();
+    }
+}
+
+/// The terminal is made, and its master sent, before there is anybody to be looked at.
+#[test]
+fn t13_the_console_socket_stays_outside() {
+    require!(is_root(), "root of the host");
+    require!(has_failpoints(), "failpoints");
+    let mut bundle = Bundle::new();
+    bundle.up();
+    let socket = ConsoleSocket::at(bundle.scratch("exec.sock"));
+    let exec = ["exec", "--tty", "--detach", "--console-socket", socket.path().to_str().unwrap(), bundle.id(), "true"];
+    let running = bundle.spawn(command_at(&bundle, &words(&exec), "Init:Enter=stop"));
+    let held = Held::wait(&bundle, || false).unwrap();
+    let open = std::fs::read_dir(format!("/proc/{}/fd", held.0)).unwrap().flatten();
+    let open: Vec<_> = open.map(|entry| std::fs::read_link(entry.path()).unwrap().display().to_string()).collect();
+    let sockets = open.iter().filter(|name| name.starts_with("socket:")).count();
+    assert_eq!(sockets, 1, "more than the link to the parent: {open:?}");
+    assert!(!open.iter().any(|name| name.ends_with("/ptmx")), "{open:?}");
+    held.release();
+    let _terminal = socket.terminal();
+    running.wait().ok();
+    bundle.finish_off();
+}
+
+/// A file of the host for what hooks print is open no longer than there are hooks to print.
+#[test]
+fn t13_the_output_of_hooks_stays_outside() {
+    require!(is_root(), "root of the host");
+    require!(has_failpoints(), "failpoints");
+    let watch = Watch::begin();
+    let mut victim = watch.victim();
+    let output = victim.file("output", "");
+    victim.args(&["sleep", "1000"]).edit(|spec| {
+        spec["annotations"] = json!({"run.oci.hooks.stdout": output});
+        spec["hooks"] = json!({"createRuntime": [{"path": "/bin/true"}]});
+    });
+    victim.write();
+    let args = victim.with_bundle(&["create"]);
+    hold(&watch, &victim, &args, &["Usher:Become", "Init:Become", "Init:Ready"], |_, outcome| {
+        outcome.ok();
+        victim.delete_force().ok();
+    });
+    watch.end();
+}
+
+/// Hooks of createContainer have the host in view and all rights: they run where nobody looks.
+#[test]
+fn t13_hooks_of_create_container_stay_outside() {
+    require!(is_root(), "root of the host");
+    let watch = Watch::begin();
+    let mut victim = watch.victim();
+    let hook = victim.scratch("orlop-hook");
+    std::fs::copy("/bin/sleep", &hook).unwrap();
+    let begun = victim.scratch("begun");
+    let touch = json!({"path": "/bin/touch", "args": ["touch", begun]});
+    victim.edit(|spec| spec["hooks"] = json!({"createContainer": [touch, {"path": hook, "args": ["hook", "1000"]}]}));
+    victim.write();
+    let running = victim.spawn(watch.command(&victim, &victim.with_bundle(&["create"])));
+    wait_until("the hook runs", || begun.exists());
+    watch.two_passes();
+    watch.two_passes();
+    watch.assert_blind("at createContainer");
+    victim.delete_force().ok();
+    running.wait().fails();
+    watch.end();
+}
+
+/// Another user is as dumpable as fs.suid_dumpable says, which is the host's; with 1 there, fellows of that user in the
+/// container could trace what has not loaded its filter yet.
+#[test]
+fn t13_a_change_of_user_does_not_show_us() {
+    require!(is_root(), "root of the host");
+    require!(Command::new("strace").arg("-V").output().is_ok(), "strace");
+    let mut bundle = Bundle::new();
+    bundle.args(&["true"]).edit(|spec| spec["process"]["user"] = json!({"uid": 1000, "gid": 1000}));
+    bundle.write();
+    let trace = bundle.scratch("std-trace");
+    let inner = bundle.command(&bundle.with_bundle(&["run"]));
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-e", "trace=setresuid,prctl,execve", "-o"]).arg(&trace);
+    command.arg(inner.get_program()).args(inner.get_args());
+    bundle.finish(command).ok();
+    let trace = std::fs::read_to_string(&trace).unwrap();
+    let (_, after) = trace.split_once("setresuid(1000").expect("the user changes");
+    let (until, _) = after.split_once("execve(").expect("the program is executed");
+    assert!(until.contains("PR_SET_DUMPABLE, SUID_DUMP_DISABLE"), "{until}");
 }
 
 /// Before Linux 6.18 the procfs is made by somebody in that pid namespace; what can be seen of the host is its namespaces.

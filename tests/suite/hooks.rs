@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::require;
-use crate::support::{Bundle, is_orlop, is_root};
+use crate::support::{Bundle, is_orlop, is_root, wait_until};
 
 const KINDS: &[&str] = &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
@@ -213,6 +213,66 @@ fn a_failing_start_container_hook_stops_the_start() {
     let outcome = bundle.run();
     assert_ne!(outcome.code(), 0, "{outcome}");
     bundle.assert_gone();
+}
+
+/// runtime.md#lifecycle: where a poststart hook fails, the container is stopped, and that is more than init where the pid
+/// namespace is the host's.
+#[test]
+fn a_failing_poststart_hook_ends_all_of_the_container() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::sh("sleep 1000 & touch /tmp/ready; sleep 1000");
+    bundle.writable().no_namespace("pid");
+    let wait = format!("while ! test -e {}; do sleep 0.01; done; exit 3", bundle.rootfs("tmp/ready").display());
+    bundle.edit(|spec| {
+        spec["hooks"] =
+            json!({"poststart": [{"path": "/bin/sh", "args": ["sh", "-c", wait], "env": ["PATH=/usr/bin:/bin"]}]});
+    });
+    bundle.create().ok();
+    let outcome = bundle.start().fails();
+    assert!(!is_orlop() || outcome.stderr.contains("error running poststart hook #0: exit status 3"), "{outcome}");
+    bundle.wait_for_status("stopped");
+    wait_until("everybody has gone", || bundle.left().processes.is_empty());
+    bundle.delete().ok();
+    bundle.assert_gone();
+}
+
+/// Where others live in the pid namespace that is joined, init is born last of all, and hooks get the number of who bears
+/// it: with the namespaces (but for pid itself) and the cgroup that init will have, which is what hooks enter.
+#[test]
+fn a_hook_can_enter_what_is_behind_its_pid_also_in_a_shared_pid_namespace() {
+    require!(is_root(), "root of the host");
+    let mut sandbox = Bundle::new();
+    sandbox.up();
+    let of = |pid: i32, kind: &str| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
+    let kinds = ["mnt", "net", "ipc", "uts", "cgroup"];
+    for shared in [false, true] {
+        let mut bundle = Bundle::new();
+        if shared {
+            let path = format!("/proc/{}/ns/pid", sandbox.pid());
+            bundle.no_namespace("pid").namespace(json!({"type": "pid", "path": path}));
+        }
+        let (log, told) = (bundle.file("log", ""), bundle.scratch("told"));
+        let script = format!(
+            "cat > {1}; pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/' {1}); {{ for n in {2}; do readlink /proc/$pid/ns/$n; \
+             done; cat /proc/$pid/cgroup; }} > {0}",
+            log.display(),
+            told.display(),
+            kinds.join(" ")
+        );
+        let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}]);
+        // Where init is there already, the number that createContainer hooks are told is that of its own pid namespace.
+        let kinds_of_hooks = ["prestart", "createRuntime", "createContainer"];
+        for kind in kinds_of_hooks.into_iter().take(if shared { 3 } else { 2 }) {
+            bundle.edit(|spec| spec["hooks"] = json!({kind: hook}));
+            bundle.up();
+            let init = bundle.pid();
+            let mut expected: String = kinds.iter().map(|kind| format!("{}\n", of(init, kind).display())).collect();
+            expected.push_str(&std::fs::read_to_string(format!("/proc/{init}/cgroup")).unwrap());
+            assert_eq!(std::fs::read_to_string(&log).unwrap(), expected, "{kind}, shared: {shared}");
+            bundle.finish_off();
+        }
+    }
+    sandbox.finish_off();
 }
 
 #[test]
