@@ -15,7 +15,6 @@ use super::{events, report};
 use crate::cgroup::{self, Layout};
 use crate::container::{
     self, Container, Created, Deletion, Driver, ExecArguments, ExecProcess, ExecRequest, Notice, Request, Status, Whom,
-    store,
 };
 use crate::notify::Relay;
 use crate::sys::Errno;
@@ -286,7 +285,7 @@ fn tell(log: &Log, warnings: &[String]) {
 /// Does something to every container whose id a regular expression fits, and fails if it fails for one.
 fn each(root: &Path, expression: &str, mut act: impl FnMut(&str) -> anyhow::Result<()>) -> Done {
     let pattern = Pattern::new(expression).with_context(|| format!("invalid regular expression {expression:?}"))?;
-    let ids = match store::ids(root) {
+    let ids = match container::ids(root) {
         Err(error) if error.errno() == Some(Errno::ENOENT) => Vec::new(),
         ids => ids.with_context(|| format!("cannot list {}", root.display()))?,
     };
@@ -332,7 +331,6 @@ fn request(global: &Global, making: Making, operands: Vec<String>, detach: bool)
         driver,
         rootless: global.rootless,
         detach,
-        debug: global.debug,
     })
 }
 

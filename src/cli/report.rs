@@ -111,7 +111,7 @@ fn rows_of(printed: &str, pids: &[i32]) -> anyhow::Result<String> {
 /// The state as `list` tells it: with the name of the owner, or `#uid`.
 pub fn listed(container: &Container, accounts: &str) -> crate::Result<OciState> {
     let mut state = container.state()?;
-    let uid = container.dir().owner()?;
+    let uid = container.owner()?;
     state.owner = account(accounts, uid).map_or_else(|| format!("#{uid}"), str::to_owned);
     Ok(state)
 }

@@ -9,8 +9,9 @@ use std::time::Duration;
 use specconv::{Hooks, NamespaceKind};
 
 use super::pid_file::PidFile;
-use super::store::Lock;
-use super::{Container, Created, Driver, Phase, Process, Record, Request, Rootless, StateDir, start_time, timestamp};
+use super::process::start_time;
+use super::store::{Lock, StateDir};
+use super::{Container, Driver, Phase, Process, Record, Request, Rootless, timestamp};
 use crate::cgroup::{self, Cgroup, Layout};
 use crate::compat;
 use crate::error::{Context, Error, Kind, Result};
@@ -26,6 +27,19 @@ use crate::sys::file::OFlags;
 use crate::sys::process::Child;
 use crate::sys::{refused, socket};
 use crate::terminal;
+
+/// A container that was just created.
+#[derive(Debug)]
+pub struct Created {
+    /// The container.
+    pub container: Container,
+    /// Its init, which waits for [`Container::start`].
+    pub init: Process,
+    /// The master of its terminal, where the caller is to serve it.
+    pub foreground: Option<OwnedFd>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
 
 /// Makes a container; its program does not run before [`Container::start`].
 ///
@@ -283,7 +297,7 @@ impl Making {
     /// Claims the id, and leaves what `delete --force` needs in case we are killed at any later point.
     fn begin(request: &Request, plan: &Plan, config: &[u8], record: Record) -> Result<Self> {
         let dir = StateDir::create(&request.root, &request.id)?;
-        let mut making = Making { container: Some(Container::from_parts(dir, record)), lock: None, pid_file: None };
+        let mut making = Making { container: Some(Container { dir, record }), lock: None, pid_file: None };
         let Making { container: Some(container), lock, .. } = &mut making else { return Err(already_done()) };
         *lock = Some(container.dir.lock(Duration::ZERO)?);
         container.dir.save_config(config)?;

@@ -29,8 +29,8 @@ pub enum Deletion {
 /// that command finds the directory gone and gives up.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Milliseconds that init has to end after SIGKILL, as in runc.
-const DYING: u32 = 10_000;
+/// How long init has to end after SIGKILL, as in runc.
+const DYING: Duration = Duration::from_secs(10);
 
 /// Removes a container with all it left. Returns what went wrong with its `poststop` hooks: that stops nothing
 /// (runtime.md#lifecycle, step 13).

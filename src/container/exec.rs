@@ -1,12 +1,12 @@
 //! A second process in a living container.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use specconv::Process as Program;
 
 use super::create::console;
 use super::pid_file::PidFile;
-use super::{Container, ExecArguments, ExecProcess, ExecRequest, Execed, Process, Status, descriptors, wrong};
+use super::{Container, ExecArguments, ExecProcess, ExecRequest, Process, Status, descriptors, wrong};
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
@@ -15,6 +15,17 @@ use crate::plan::{self, Wishes};
 use crate::sys::file::{self, Mode, OFlags};
 use crate::sys::{refused, socket};
 use crate::terminal;
+
+/// A process that `exec` has started.
+#[derive(Debug)]
+pub struct Execed {
+    /// The process.
+    pub process: Process,
+    /// The master of its terminal, where the caller is to serve it.
+    pub foreground: Option<OwnedFd>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
 
 impl Container {
     /// Starts a second process in the container; returns once its program was executed.

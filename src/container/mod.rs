@@ -3,9 +3,26 @@
 //! A [`Container`] is what its directory says plus what is true now. Its status is computed each time and never
 //! stored: other processes change containers at any moment, so every operation looks again under the container's
 //! lock. Readers (`state`, `list`, `ps`) take no lock, `kill` and `delete --force` work while a create hangs.
+//!
+//! For who knows libcontainer:
+//!
+//! | there | here |
+//! |---|---|
+//! | `Create`, and `Start` of init | [`create()`] |
+//! | `Exec` of init's program | [`Container::start`] |
+//! | `Run` | [`create()`], then [`Container::start`] |
+//! | `Start` of another process | [`Container::exec`] |
+//! | `Load` | [`Container::load`]; [`Container::look_at`] only to read; [`list`] for all, [`ids`] for their ids |
+//! | `ID`, `Status`, `OCIState`, `State` | [`Container::id`], [`Container::status`], [`Container::state`], [`Container::record`] |
+//! | `Processes`, `Stats` | [`Container::processes`], [`Container::stats`], [`Container::rdt_stats`] |
+//! | `Set` | [`Container::update`], [`Container::update_rdt`] |
+//! | `Pause`, `Resume`, `Signal` | [`Container::pause`], [`Container::resume`], [`Container::kill`] |
+//! | `NotifyOOM`, `NotifyMemoryPressure` | [`Container::notify_oom`], [`Container::notify_memory_pressure`] |
+//! | `Destroy` | [`delete()`] |
+//! | `Process.Pid`, `Signal`, `Wait` | [`Process::pid`], [`Process::signal`], [`Process::wait_for_end`]; how a child ended: [`waitid`](crate::sys::process::waitid) |
+//! | `Checkpoint`, `Restore` | not yet |
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,197 +37,36 @@ mod kill;
 mod notice;
 mod pid_file;
 mod process;
-pub mod record;
+mod record;
+mod request;
 mod start;
-pub mod store;
+mod store;
 pub mod timestamp;
 mod update;
 
 pub use crate::cgroup::Driver;
 pub use crate::cgroup::stats::Stats;
 pub use crate::cgroup::watch::PressureLevel;
-pub use create::create;
+pub use create::{Created, create};
 pub use delete::{Deletion, delete};
 pub use deputy::Deputy;
 pub use descriptors::check_preserved;
+pub use exec::Execed;
 pub use kill::Whom;
 pub use notice::{Notice, Notices};
+pub use process::Process;
 #[cfg(any(test, fuzzing))]
 pub(crate) use process::parse_start_time;
-pub use process::{Process, start_time};
-pub use record::{Phase, Record};
-pub use store::StateDir;
+pub use record::{LAYOUT, Phase, Record};
+pub use request::{ExecArguments, ExecProcess, ExecRequest, Request, Rootless};
+pub use store::ids;
+
+use store::StateDir;
 
 use crate::cgroup::Cgroup;
 use crate::error::Context;
 use crate::hooks;
 use crate::{Error, Kind, Result};
-
-/// What the command line says about a container to be made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Request {
-    /// The directory of all state directories, absolute.
-    pub root: PathBuf,
-    /// Id of the new container.
-    pub id: String,
-    /// The bundle; relative to the working directory.
-    pub bundle: PathBuf,
-    /// The config file; relative to the bundle.
-    pub config: PathBuf,
-    /// Socket that gets the master of the terminal.
-    pub console_socket: Option<PathBuf>,
-    /// Socket that gets a pidfd of init.
-    pub pidfd_socket: Option<PathBuf>,
-    /// File that gets init's process id; relative to the working directory of the command, not to the bundle.
-    pub pid_file: Option<PathBuf>,
-    /// Move the root mount instead of pivot_root(2), for a host whose root is an initramfs.
-    pub no_pivot: bool,
-    /// Keep the session keyring of the caller.
-    pub no_new_keyring: bool,
-    /// How many descriptors beyond 0, 1 and 2 the container inherits.
-    pub preserve_fds: u32,
-    /// Who makes the cgroup.
-    pub driver: Driver,
-    /// Whether errors of cgroups are tolerated.
-    pub rootless: Rootless,
-    /// Whether nobody waits for the container (always so in `create`).
-    pub detach: bool,
-    /// What the kernel log and the messages say more of.
-    pub debug: bool,
-}
-
-impl Request {
-    /// A container of the bundle, with everything else as the command line has it when nothing is said: detached, its
-    /// cgroup made by orlop itself.
-    pub fn new(root: impl Into<PathBuf>, id: impl Into<String>, bundle: impl Into<PathBuf>) -> Self {
-        Request {
-            root: root.into(),
-            id: id.into(),
-            bundle: bundle.into(),
-            config: PathBuf::from("config.json"),
-            console_socket: None,
-            pidfd_socket: None,
-            pid_file: None,
-            no_pivot: false,
-            no_new_keyring: false,
-            preserve_fds: 0,
-            driver: Driver::default(),
-            rootless: Rootless::default(),
-            detach: true,
-            debug: false,
-        }
-    }
-}
-
-impl ExecRequest {
-    /// A program and its arguments, with everything else as the container's own process has it; detached.
-    pub fn new(args: &[&str]) -> Self {
-        let args = args.iter().map(|word| (*word).to_owned()).collect();
-        ExecRequest {
-            process: ExecProcess::Arguments(ExecArguments { args, ..ExecArguments::default() }),
-            console_socket: None,
-            pidfd_socket: None,
-            pid_file: None,
-            detach: true,
-            preserve_fds: 0,
-            cgroup: Vec::new(),
-            ignore_paused: false,
-        }
-    }
-}
-
-/// Whether errors of cgroups are tolerated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum Rootless {
-    /// As the effective user says.
-    #[default]
-    Auto,
-    /// Yes.
-    Yes,
-    /// No.
-    No,
-}
-
-/// What the command line says about a second process in a container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExecRequest {
-    /// What is to run.
-    pub process: ExecProcess,
-    /// Socket that gets the master of the terminal.
-    pub console_socket: Option<PathBuf>,
-    /// Socket that gets a pidfd of the process.
-    pub pidfd_socket: Option<PathBuf>,
-    /// File that gets the process id.
-    pub pid_file: Option<PathBuf>,
-    /// Whether nobody waits for it.
-    pub detach: bool,
-    /// How many descriptors beyond 0, 1 and 2 it inherits.
-    pub preserve_fds: u32,
-    /// Cgroups below the container's to run in: `[controller[,controller]:]path`.
-    pub cgroup: Vec<String>,
-    /// Whether a paused container is fine: the process then waits for `resume`.
-    pub ignore_paused: bool,
-}
-
-/// What `exec` is to run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ExecProcess {
-    /// A file with a `process` object; all other options about the process are ignored, as runc ignores them. Labels
-    /// of security modules that it does not name are the container's.
-    File(PathBuf),
-    /// The config's process, changed by the command line.
-    Arguments(ExecArguments),
-}
-
-/// How the command line of `exec` changes the config's process. `None` keeps what the config has.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct ExecArguments {
-    /// The program and its arguments; replaces the config's.
-    pub args: Vec<String>,
-    /// Working directory.
-    pub cwd: Option<String>,
-    /// `KEY=value`, after the config's; the last one wins.
-    pub env: Vec<String>,
-    /// User, and group where it is given too.
-    pub user: Option<(u32, Option<u32>)>,
-    /// Groups besides the config's.
-    pub additional_gids: Vec<u32>,
-    /// Whether it gets a terminal; the config's wish does not count.
-    pub tty: bool,
-    /// SELinux label.
-    pub process_label: Option<String>,
-    /// AppArmor profile.
-    pub apparmor: Option<String>,
-    /// PR_SET_NO_NEW_PRIVS.
-    pub no_new_privs: Option<bool>,
-    /// Capabilities (`CAP_NET_ADMIN`) added to the bounding, effective and permitted sets, and to the ambient set if
-    /// the config has inheritable ones.
-    pub caps: Vec<String>,
-}
-
-/// A container that was just created.
-#[derive(Debug)]
-pub struct Created {
-    /// The container.
-    pub container: Container,
-    /// Its init, which waits for [`Container::start`].
-    pub init: Process,
-    /// The master of its terminal, where the caller is to serve it.
-    pub foreground: Option<OwnedFd>,
-    /// What the user should know.
-    pub warnings: Vec<String>,
-}
-
-/// A process that `exec` has started.
-#[derive(Debug)]
-pub struct Execed {
-    /// The process.
-    pub process: Process,
-    /// The master of its terminal, where the caller is to serve it.
-    pub foreground: Option<OwnedFd>,
-    /// What the user should know.
-    pub warnings: Vec<String>,
-}
 
 /// What a container is doing (runtime.md#state). `creating` is never told: to everybody else a container whose
 /// creation has begun is created, and engines refuse a fifth status.
@@ -266,8 +122,8 @@ pub struct OciState {
 /// A container that exists.
 #[derive(Debug)]
 pub struct Container {
-    pub(crate) dir: StateDir,
-    pub(crate) record: Record,
+    dir: StateDir,
+    record: Record,
 }
 
 /// The field of the saved `config.json` that `state` shows.
@@ -298,11 +154,6 @@ impl Container {
         Ok(Container { dir, record })
     }
 
-    /// A container whose directory and record are at hand.
-    pub fn from_parts(dir: StateDir, record: Record) -> Self {
-        Container { dir, record }
-    }
-
     /// Its id.
     pub fn id(&self) -> &str {
         self.dir.id()
@@ -313,9 +164,9 @@ impl Container {
         &self.record
     }
 
-    /// Its directory.
-    pub fn dir(&self) -> &StateDir {
-        &self.dir
+    /// User id of who made it, and may act on it.
+    pub fn owner(&self) -> Result<u32> {
+        self.dir.owner()
     }
 
     /// Reads the record again: another process may have changed it.
@@ -435,7 +286,7 @@ impl Container {
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The error for a container without a living init.
-pub fn not_running() -> Error {
+fn not_running() -> Error {
     Error::new(Kind::NotRunning, "container not running")
 }
 

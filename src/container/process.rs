@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::compat::pidfd;
 use crate::sys::Errno;
@@ -70,8 +71,10 @@ impl Process {
         }
     }
 
-    /// Waits until it has ended, at most this many milliseconds (`None`: for ever); `false` where it still lives.
-    pub fn wait_for_end(&self, milliseconds: Option<u32>) -> Result<bool> {
+    /// Waits until it has ended, at most this long (`None`: for ever); `false` where it still lives. How it ended is told
+    /// to its parent alone ([`crate::sys::process::waitid`]).
+    pub fn wait_for_end(&self, at_most: Option<Duration>) -> Result<bool> {
+        let milliseconds = at_most.map(|time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX));
         Ok(pidfd::wait_for_end(self.0.pidfd.as_fd(), milliseconds)?)
     }
 }
@@ -79,7 +82,7 @@ impl Process {
 /// When a living process was started, in clock ticks since boot; `None` for a process that has ended, reaped or not.
 ///
 /// proc_pid_stat(5), fields 3 and 22.
-pub fn start_time(pid: i32) -> Option<u64> {
+pub(super) fn start_time(pid: i32) -> Option<u64> {
     let path = PathBuf::from(format!("/proc/{pid}/stat"));
     let stat = file::openat(CWD, &path, OFlags::RDONLY, Mode::empty()).ok()?;
     // Some fifty numbers of at most twenty digits, given in one piece.
@@ -132,7 +135,7 @@ mod tests {
         let pid = i32::try_from(child.id()).unwrap();
         let pidfd = pidfd::open(pid).unwrap();
         let process = Process::new(pid, pidfd);
-        assert!(process.wait_for_end(Some(5000)).unwrap());
+        assert!(process.wait_for_end(Some(Duration::from_secs(5))).unwrap());
         assert_eq!(start_time(pid), None);
         child.wait().unwrap();
         assert!(!process.signal(0).unwrap());

@@ -1,5 +1,7 @@
 //! Lets a created container's init run the program.
 
+use std::time::Duration;
+
 use super::create::{hook_output, open_directory};
 use super::kill::KILL;
 use super::{Container, PATIENCE, Status, Whom, wrong};
@@ -11,8 +13,8 @@ use crate::notify::{self, Relay};
 use crate::sys::Errno;
 use crate::sys::file::OFlags;
 
-/// Milliseconds that a process may take to die once it was chosen for want of memory.
-const DYING: u32 = 100;
+/// How long a process may take to die once it was chosen for want of memory.
+const DYING: Duration = Duration::from_millis(100);
 
 impl Container {
     /// Lets init run the program, and runs the `poststart` hooks.

@@ -14,7 +14,7 @@ fn request(bundle: &Bundle) -> Request {
     Request::new(bundle.state_root(), bundle.id(), bundle.path())
 }
 
-const SOON: Option<u32> = Some(10_000);
+const SOON: Option<Duration> = Some(Duration::from_secs(10));
 
 #[test]
 fn a_caller_with_threads_does_not_fork() {
