@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::require;
 use crate::support::leak::Left;
-use crate::support::outcome::Outcome;
+use crate::support::outcome::{Outcome, called_by};
 use crate::support::{Bundle, is_root, wait_until};
 
 /// Which calls fail, and how, and at most how many times in a row (steps apart) they are tried.
@@ -42,11 +42,9 @@ const FAULTS: &[(&str, &str, usize, usize)] = &[
 /// The command under strace, which makes one call fail at its `when`th time in each process.
 fn injected(bundle: &Bundle, args: &[String], call: &str, error: &str, when: usize) -> Command {
     let inner = bundle.command(args);
-    let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o"]).arg(bundle.scratch("std-trace"));
-    command.arg(format!("--trace={call}")).arg(format!("--inject={call}:error={error}:when={when}"));
-    command.arg(inner.get_program()).args(inner.get_args());
-    command
+    let (log, trace) = (bundle.scratch("std-trace"), format!("--trace={call}"));
+    let inject = format!("--inject={call}:error={error}:when={when}");
+    called_by(&["strace", "-f", "-qq", "-o", log.to_str().unwrap(), &trace, &inject], &inner)
 }
 
 /// Whether a call was made to fail.

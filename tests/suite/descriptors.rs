@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::require;
 use crate::support::console::ConsoleSocket;
-use crate::support::outcome::on_terminal;
+use crate::support::outcome::{after, called_by, on_terminal};
 use crate::support::{Bundle, is_root};
 
 /// Lists the open descriptors of a fresh shell; the directory's own is closed again when it is listed.
@@ -14,10 +14,8 @@ const LIST: &str = "cd /proc/self/fd; for f in $(seq 0 70); do [ -e $f ] && echo
 
 /// The command, started with descriptors 3 to 50 open and inheritable.
 fn with_open_descriptors(inner: &Command, script: &str) -> Command {
-    let mut command = Command::new("bash");
     let script = format!("for i in $(seq 3 50); do eval \"exec $i</etc/passwd\"; done; {script} exec \"$@\"");
-    command.args(["-c", &script, "bash"]).arg(inner.get_program()).args(inner.get_args());
-    command
+    called_by(&["bash", "-c", &script, "bash"], inner)
 }
 
 /// T12: CVE-2024-21626.
@@ -46,11 +44,7 @@ fn preserved_descriptors_are_counted_from_three() {
     let inner = bundle.command(&bundle.with_bundle(&["run", "--preserve-fds", "3"]));
     assert_eq!(bundle.finish(with_open_descriptors(&inner, "")).ok().text(), "0 1 2 3 4 5");
     // One that is not open is an error, not a hole.
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", "exec 3</dev/null 4</dev/null 5<&-; exec \"$@\"", "sh"])
-        .arg(inner.get_program())
-        .args(inner.get_args());
+    let command = after("exec 3</dev/null 4</dev/null 5<&-", &inner);
     bundle.finish(command).fails();
     bundle.assert_gone();
 }
@@ -98,8 +92,7 @@ fn closed_standard_descriptors_do_not_confuse() {
         Bundle::sh("for i in 0 1 2; do readlink /proc/self/fd/$i || echo none; done > /tmp/out; exec sleep 1000");
     bundle.writable().write();
     let inner = bundle.command(&bundle.with_bundle(&["run", "--detach"]));
-    let mut command = Command::new("sh");
-    command.args(["-c", "exec \"$@\" 0<&- 1>&- 2>&-", "sh"]).arg(inner.get_program()).args(inner.get_args());
+    let command = after("exec 0<&- 1>&- 2>&-", &inner);
     let outcome = bundle.finish(command);
     if outcome.status.success() {
         let read = || std::fs::read_to_string(bundle.rootfs("tmp/out")).unwrap_or_default();
@@ -128,12 +121,8 @@ fn standard_descriptors_are_the_callers_own() {
     // The host's /dev/null, a regular file of somebody else, and a pipe.
     let file = bundle.file("mine", "");
     let inner = bundle.command(&bundle.with_bundle(&["run", "--detach"]));
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", "f=$1; shift; \"$@\" </dev/null >$f 2>/dev/null", "sh"])
-        .arg(&file)
-        .arg(inner.get_program())
-        .args(inner.get_args());
+    let words = ["sh", "-c", "f=$1; shift; \"$@\" </dev/null >$f 2>/dev/null", "sh", file.to_str().unwrap()];
+    let command = called_by(&words, &inner);
     bundle.finish(command).ok();
     let read = || std::fs::read_to_string(bundle.rootfs("tmp/out")).unwrap_or_default();
     crate::support::wait_until("the program", || read().lines().count() == 3);

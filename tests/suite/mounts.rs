@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::require;
 use crate::support::mountinfo::{self, Mount};
+use crate::support::outcome::called_by;
 use crate::support::{Bundle, flavour, is_orlop, is_root};
 
 fn bind(source: &str, destination: &str, options: &[&str]) -> Value {
@@ -651,11 +652,9 @@ fn the_host_sees_no_mount_come_or_go() {
         bundle.write();
         let script = r#"mount --make-rshared /; cat /proc/self/mountinfo > $0.before; "$@"; e=$?; cat /proc/self/mountinfo > $0.after; exit $e"#;
         let inner = bundle.command(&bundle.with_bundle(&["run"]));
-        let mut command = std::process::Command::new("unshare");
         let file = bundle.scratch("mountinfo");
-        command.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(&file);
-        command.arg(inner.get_program()).args(inner.get_args());
-        bundle.finish(command).ok();
+        let words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, file.to_str().unwrap()];
+        bundle.finish(called_by(&words, &inner)).ok();
         let read = |which: &str| std::fs::read_to_string(file.with_extension(which)).unwrap();
         assert!(read("before").contains("shared:"));
         // A mount point that somebody else removes meanwhile takes its mount with it in every namespace.

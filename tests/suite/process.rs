@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::require;
+use crate::support::outcome::{after, called_by};
 use crate::support::{Bundle, has_capability, is_orlop, is_root, status_field};
 
 #[test]
@@ -27,9 +28,7 @@ fn the_umask_is_0022_when_none_is_asked() {
     let bundle = Bundle::sh("umask");
     bundle.write();
     let inner = bundle.command(&bundle.with_bundle(&["run"]));
-    let mut command = std::process::Command::new("sh");
-    command.args(["-c", "umask 077; exec \"$@\"", "sh"]).arg(inner.get_program()).args(inner.get_args());
-    assert_eq!(bundle.finish(command).ok().text(), "0022");
+    assert_eq!(bundle.finish(after("umask 077", &inner)).ok().text(), "0022");
 }
 
 /// T33: CVE-2014-8989 and its kin.
@@ -39,9 +38,7 @@ fn groups_of_the_caller_do_not_go_in() {
     let bundle = Bundle::sh("grep Groups /proc/self/status");
     bundle.write();
     let inner = bundle.command(&bundle.with_bundle(&["run"]));
-    let mut command = std::process::Command::new("setpriv");
-    command.args(["--groups", "7,8,9"]).arg(inner.get_program()).args(inner.get_args());
-    let groups = bundle.finish(command).ok().text().to_owned();
+    let groups = bundle.finish(called_by(&["setpriv", "--groups", "7,8,9"], &inner)).ok().text().to_owned();
     assert!(!["7", "8", "9"].iter().any(|group| groups.split_whitespace().any(|have| have == *group)), "{groups}");
 }
 
@@ -336,8 +333,7 @@ fn the_affinity_of_the_caller_does_not_go_in() {
     bundle.write();
     let all = status_field("1", "Cpus_allowed_list").unwrap();
     let inner = bundle.command(&bundle.with_bundle(&["run"]));
-    let mut command = std::process::Command::new("taskset");
-    command.args(["-c", "0"]).arg(inner.get_program()).args(inner.get_args());
+    let command = called_by(&["taskset", "-c", "0"], &inner);
     assert_eq!(bundle.finish(command).ok().text().split_whitespace().last(), Some(all.as_str()));
 }
 
@@ -349,9 +345,7 @@ fn signals_are_as_a_new_program_expects_them() {
     bundle.write();
     let inner = bundle.command(&bundle.with_bundle(&["run"]));
     // grep's own shell waits with SIGINT and SIGQUIT as they were; the caller ignores some more.
-    let mut command = std::process::Command::new("sh");
-    command.args(["-c", "trap '' HUP USR1 PIPE; exec \"$@\"", "sh"]).arg(inner.get_program()).args(inner.get_args());
-    let text = bundle.finish(command).ok().stdout;
+    let text = bundle.finish(after("trap '' HUP USR1 PIPE", &inner)).ok().stdout;
     for line in text.lines().filter(|line| line.starts_with("Sig")) {
         let set = u64::from_str_radix(line.split_whitespace().last().unwrap(), 16).unwrap();
         // Signals 32 and 33 are the C library's own; what our caller did to them is not ours to say.

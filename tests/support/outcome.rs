@@ -52,6 +52,12 @@ impl Outcome {
         outcome
     }
 
+    /// It failed; in these words where orlop was asked, as a peer has its own.
+    #[track_caller]
+    pub fn fails_saying(self, words: &str) -> Self {
+        if super::is_orlop() { self.fails_with(words) } else { self.fails() }
+    }
+
     /// Standard output without surrounding space.
     pub fn text(&self) -> &str {
         self.stdout.trim()
@@ -144,6 +150,18 @@ fn shown(command: &Command) -> String {
         std::iter::once(command.get_program()).chain(command.get_args()).map(|word| word.to_string_lossy()).collect();
     let script = words.iter().position(|word| word.starts_with("set -e\n")).map_or(0, |at| at + 2);
     words[script..].join(" ")
+}
+
+/// The command as another program of the host calls it, which has these words before it.
+pub fn called_by(words: &[&str], inner: &Command) -> Command {
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).arg(inner.get_program()).args(inner.get_args());
+    command
+}
+
+/// The command as a shell calls it, after this script.
+pub fn after(script: &str, inner: &Command) -> Command {
+    called_by(&["sh", "-c", &format!("{script}; exec \"$@\""), "sh"], inner)
 }
 
 /// The command on a terminal that script(1) makes, which hands on the exit code.
