@@ -884,10 +884,13 @@ fn no_pivot() {
     let bundle = Bundle::new("nopivot");
     let mut plan = bundle.with_default([]);
     plan.entry = Entry::MoveRoot;
+    // Opened before, it goes on to show all that can be reached from the host's root.
+    let host = fs::File::open("/proc/self/mountinfo").unwrap();
     go(&plan).unwrap();
     assert!(is_device("/dev/null", 1, 3));
-    let whole = table().into_iter().filter(|line| line.2 == "/" && ["proc", "sysfs"].contains(&&*line.3)).count();
-    assert_eq!(whole, 2, "only the container's own: {:?}", table());
+    let text = std::io::read_to_string(host).unwrap();
+    let whole: Vec<_> = text.lines().filter_map(|line| super::pivot::kernel_view(line.as_bytes())).collect();
+    assert_eq!(whole.len(), 2, "only the container's own: {text}");
 }
 
 #[test]

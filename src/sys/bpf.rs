@@ -221,6 +221,8 @@ mod tests {
         let attr = Attr::new().fd(0, tree.as_fd()).u32(4, BPF_CGROUP_DEVICE).pointer(16, ids.as_mut_ptr()).u32(24, 64);
         let mut guarded = Guarded { attr, guard: [0xa5; 256] };
         let _ = bpf(BPF_PROG_QUERY, &mut guarded.attr);
+        // Where the kernel has no such bug, this alone tells that there was room for it.
+        assert!(size_of_val(&guarded.attr) >= 128);
         assert!(guarded.guard.iter().all(|byte| *byte == 0xa5));
         // The kernel's `revision` lies well inside.
         assert!(guarded.attr.0.iter().skip(64).all(|byte| *byte == 0));

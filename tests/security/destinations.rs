@@ -7,26 +7,17 @@ use serde_json::json;
 
 use crate::require;
 use crate::support::{is_root, mountinfo};
-use crate::trap::Trap;
+use crate::trap::{Plant, Trap};
 
 /// T01: CVE-2026-41579, CVE-2026-47766. `/dev` of the image is a link to the host, or no directory at all.
 #[test]
 fn t01_cve_2026_41579_dev_is_a_link() {
     require!(is_root(), "root of the host");
-    for kind in ["relative", "absolute", "dangling", "self", "file", "fifo", "root"] {
+    let links = ["../outside", "../outside/new", ".", "/"].map(Plant::Link);
+    for plant in links.into_iter().chain([Plant::Out(""), Plant::File(b""), Plant::Fifo]) {
         let mut trap = Trap::new();
         trap.without_dev();
-        let dev = trap.rootfs("dev");
-        std::fs::remove_dir(&dev).unwrap();
-        match kind {
-            "relative" => symlink("../outside", &dev).unwrap(),
-            "absolute" => symlink(trap.canary.path(), &dev).unwrap(),
-            "dangling" => symlink("../outside/new", &dev).unwrap(),
-            "self" => symlink(".", &dev).unwrap(),
-            "file" => std::fs::write(&dev, "").unwrap(),
-            "fifo" => nix::unistd::mkfifo(&dev, nix::sys::stat::Mode::S_IRWXU).unwrap(),
-            _ => symlink("/", &dev).unwrap(),
-        }
+        trap.plant("dev", plant);
         trap.refused("/dev");
     }
 }
@@ -36,28 +27,12 @@ fn t01_cve_2026_41579_dev_is_a_link() {
 fn t01_cve_2026_47766_entries_of_dev_are_traps() {
     require!(is_root(), "root of the host");
     for entry in ["ptmx", "pts", "shm", "fd", "stdin", "core", "null", "console", "mqueue", "zero"] {
-        let mut trap = Trap::new();
-        trap.without_dev();
-        symlink(trap.canary.path().join("target"), trap.rootfs("dev").join(entry)).unwrap();
-        trap.survive();
-    }
-    for (kind, entry) in [
-        ("directory", "ptmx"),
-        ("full directory", "ptmx"),
-        ("directory", "null"),
-        ("fifo", "null"),
-        ("full directory", "fd"),
-        ("fifo", "console"),
-    ] {
-        let mut trap = Trap::new();
-        trap.without_dev();
-        let path = trap.rootfs("dev").join(entry);
-        match kind {
-            "directory" => std::fs::create_dir(&path).unwrap(),
-            "full directory" => std::fs::create_dir_all(path.join("full")).unwrap(),
-            _ => nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+        for plant in [Plant::Out("target"), Plant::Directory, Plant::FullDirectory, Plant::Fifo] {
+            let mut trap = Trap::new();
+            trap.without_dev();
+            trap.plant(&format!("dev/{entry}"), plant);
+            trap.survive();
         }
-        trap.survive();
     }
 }
 
@@ -160,19 +135,13 @@ fn t03_cve_2021_30465_a_volume_holds_the_link() {
 fn t07_cve_2019_19921_proc_and_sys_are_not_links() {
     require!(is_root(), "root of the host");
     for place in ["proc", "sys"] {
-        for kind in ["link", "relative link", "link out", "file", "fifo"] {
+        for plant in
+            [Plant::Link("/elsewhere"), Plant::Link("elsewhere/"), Plant::Out("dir"), Plant::File(b""), Plant::Fifo]
+        {
             let mut trap = Trap::new();
             trap.writable();
-            let path = trap.rootfs(place);
-            std::fs::remove_dir(&path).unwrap();
             std::fs::create_dir(trap.rootfs("elsewhere")).unwrap();
-            match kind {
-                "link" => symlink("/elsewhere", &path).unwrap(),
-                "relative link" => symlink("elsewhere/", &path).unwrap(),
-                "link out" => symlink(trap.canary.path().join("dir"), &path).unwrap(),
-                "file" => std::fs::write(&path, "").unwrap(),
-                _ => nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
-            }
+            trap.plant(place, plant);
             trap.refused("");
         }
     }
@@ -185,15 +154,10 @@ fn t07_cve_2019_16884_a_planted_proc_is_not_written() {
     for mounted in [true, false] {
         let mut trap = Trap::sh("cat /proc/sys/net/ipv4/ip_forward");
         for name in ["proc/sys/net/ipv4/ip_forward", "proc/self/attr/exec", "proc/thread-self/attr/apparmor/exec"] {
-            let path = trap.rootfs(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, "planted").unwrap();
+            trap.plant(name, Plant::File(b"planted"));
         }
         if !mounted {
-            trap.no_mount("/proc").edit(|spec| {
-                spec["linux"]["maskedPaths"] = json!([]);
-                spec["linux"]["readonlyPaths"] = json!([]);
-            });
+            trap.without_proc();
         }
         trap.writable().edit(|spec| spec["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"}));
         trap.survive().said(|text| assert_eq!(text.trim(), if mounted { "1" } else { "planted" }));
@@ -224,10 +188,17 @@ fn t08_cve_2025_52881_destinations_that_lead_into_proc() {
 #[test]
 fn t08_twin_files_of_lxcfs_may_be_covered() {
     require!(is_root(), "root of the host");
-    let mut trap = Trap::sh("cat /proc/uptime");
-    let file = trap.file("uptime", "1.00 2.00\n");
-    trap.mount(json!({"destination": "/proc/uptime", "type": "bind", "source": file, "options": ["bind", "ro"]}));
-    trap.works().said(|text| assert_eq!(text, "1.00 2.00\n"));
+    let files =
+        "cpuinfo diskstats loadavg meminfo slabinfo stat swaps uptime sys/kernel/ns_last_pid sys/crypto/fips_enabled";
+    let places: Vec<_> =
+        files.split(' ').map(|name| format!("/proc/{name}")).filter(|at| Path::new(at).exists()).collect();
+    assert!(places.len() > 7, "{places:?}");
+    let mut trap = Trap::sh(&format!("cat {}", places.join(" ")));
+    let file = trap.file("forged", "1.00 2.00\n");
+    for at in &places {
+        trap.mount(json!({"destination": at, "type": "bind", "source": file, "options": ["bind", "ro"]}));
+    }
+    trap.works().said(|text| assert_eq!(text, "1.00 2.00\n".repeat(places.len())));
 }
 
 /// T09: what means the root itself is refused or defined; no later mount lands beside it (crun 1.28).
@@ -285,5 +256,11 @@ fn t10_cve_2021_25741_a_source_may_be_a_magic_link() {
     let source = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&open));
     trap.writable()
         .mount(json!({"destination": "/mnt/x", "type": "bind", "source": source, "options": ["bind", "ro"]}));
-    assert_eq!(trap.output(), "through the descriptor");
+    trap.works().said(|text| assert_eq!(text, "through the descriptor"));
+    // The file that was opened, whatever has its name by now.
+    std::fs::rename(&file, trap.scratch("moved")).unwrap();
+    trap.file("secret", "swapped");
+    trap.works().said(|text| assert_eq!(text, "through the descriptor"));
+    drop(open);
+    trap.refused(&source);
 }

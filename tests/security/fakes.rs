@@ -1,39 +1,35 @@
 //! Fakes: an image's `/dev/null`, console, procfs or masked path that is not what it says.
 
-use std::os::unix::fs::symlink;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::json;
 
 use crate::require;
-use crate::support::is_root;
-use crate::trap::Trap;
+use crate::support::outcome::after;
+use crate::support::{is_orlop, is_root};
+use crate::trap::{Plant, Trap};
 
 /// T15: CVE-2025-31133, CVE-2025-62161: the image's /dev/null is not what masks. runc 1.1.5 binds the hostname file, rw.
 #[test]
 fn t15_cve_2025_31133_masks_are_made_of_the_real_null() {
     require!(is_root(), "root of the host");
-    for kind in ["link", "file", "fifo", "zero", "dir", "missing"] {
-        let mut trap =
-            Trap::sh("stat -c '%F %t:%T' /proc/keys; cat /proc/keys | wc -c; grep /proc/keys /proc/self/mountinfo");
+    for null in [
+        Plant::Link("/proc/sys/kernel/hostname"),
+        Plant::File(b"fake"),
+        Plant::Fifo,
+        Plant::Char(1, 5),
+        Plant::Directory,
+        Plant::Nothing,
+    ] {
+        let mut trap = Trap::sh("stat -c '%F %t:%T' /proc/keys; cat /proc/keys | wc -c");
         trap.without_dev();
-        let null = trap.rootfs("dev/null");
-        match kind {
-            "link" => symlink("/proc/sys/kernel/hostname", &null).unwrap(),
-            "file" => std::fs::write(&null, "fake").unwrap(),
-            "fifo" => nix::unistd::mkfifo(&null, nix::sys::stat::Mode::S_IRWXU).unwrap(),
-            "zero" => nix::sys::stat::mknod(
-                &null,
-                nix::sys::stat::SFlag::S_IFCHR,
-                nix::sys::stat::Mode::S_IRWXU,
-                nix::sys::stat::makedev(1, 5),
-            )
-            .unwrap(),
-            "dir" => std::fs::create_dir(&null).unwrap(),
-            _ => {}
-        }
+        trap.plant("dev/null", null);
         trap.edit(|spec| spec["linux"]["maskedPaths"] = json!(["/proc/keys"]));
-        trap.survive().said(|text| assert!(text.starts_with("character special file 1:3\n0\n"), "{kind}: {text}"));
+        trap.survive().said(|text| assert!(text.starts_with("character special file 1:3\n0\n"), "{null:?}: {text}"));
     }
 }
 
@@ -135,12 +131,11 @@ fn on_terminal(trap: &Trap, look: impl FnOnce(&mut crate::support::console::Term
 #[test]
 fn t18_cve_2025_52565_the_console_is_a_link() {
     require!(is_root(), "root of the host");
-    for target in ["../../outside/new", "absolute", "../../outside/target", "/proc/sys/kernel/hostname"] {
+    let links = ["../../outside/new", "../../outside/target", "/proc/sys/kernel/hostname"].map(Plant::Link);
+    for link in links.into_iter().chain([Plant::Out("new"), Plant::Out("target")]) {
         let mut trap = Trap::new();
         trap.without_dev();
-        let absolute = trap.canary.path().join("new");
-        let target = if target == "absolute" { absolute.as_path() } else { Path::new(target) };
-        symlink(target, trap.rootfs("dev/console")).unwrap();
+        trap.plant("dev/console", link);
         trap.edit(|spec| spec["process"]["terminal"] = json!(true));
         on_terminal(&trap, |_| {});
     }
@@ -155,20 +150,16 @@ fn t18_cve_2025_52565_the_terminal_is_false() {
         let mut trap =
             Trap::sh("for i in 0 1 2; do test -t $i && echo terminal; done; stat -L -c %t /proc/self/fd/0; echo end");
         trap.without_dev();
-        let dev = trap.rootfs("dev");
-        std::fs::create_dir(dev.join("pts")).unwrap();
+        trap.plant("dev/pts", Plant::Directory);
         let devpts = json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts",
             "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]});
         match kind {
-            "ptmx is a file" => std::fs::write(dev.join("ptmx"), "").unwrap(),
-            "ptmx is a link" => symlink(trap.canary.path().join("ptmx"), dev.join("ptmx")).unwrap(),
-            "pts is a link" => {
-                std::fs::remove_dir(dev.join("pts")).unwrap();
-                symlink("../../outside/dir", dev.join("pts")).unwrap();
-            }
+            "ptmx is a file" => trap.plant("dev/ptmx", Plant::File(b"")),
+            "ptmx is a link" => trap.plant("dev/ptmx", Plant::Out("ptmx")),
+            "pts is a link" => trap.plant("dev/pts", Plant::Link("../../outside/dir")),
             "pts/0 is a file" | "no devpts" => {
                 for name in ["0", "1", "2", "ptmx"] {
-                    std::fs::write(dev.join("pts").join(name), "false").unwrap();
+                    trap.plant(&format!("dev/pts/{name}"), Plant::File(b"false"));
                 }
             }
             _ => {
@@ -216,59 +207,62 @@ fn t19_cve_2026_88265_null_leads_to_a_file_of_the_host() {
 #[test]
 fn t19_cve_2015_3627_streams_are_those_that_were_passed() {
     require!(is_root(), "root of the host");
-    use std::os::unix::fs::MetadataExt;
     for uid in [0, 1000] {
-        for null in ["true", "file", "missing"] {
-            for passed in ["file", "null", "pipe", "closed"] {
-                let mut trap = Trap::sh(
-                    "for i in 0 1 2; do stat -L -c '%d:%i' /proc/self/fd/$i; done > /tmp/out 2>/dev/null; true",
-                );
-                trap.without_dev();
-                trap.null_counts = true;
-                match null {
-                    "file" => std::fs::write(trap.rootfs("dev/null"), "").unwrap(),
-                    "true" => {
-                        trap.mount(json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs"}));
-                    }
-                    _ => {}
-                }
-                trap.edit(|spec| spec["process"]["user"] = json!({"uid": uid, "gid": uid}));
-                let file = trap.file("passed", "");
-                let stream = match passed {
-                    "file" => format!("exec <>{0} >{0} 2>&1", file.display()),
-                    "null" => "exec </dev/null >/dev/null 2>&1".to_owned(),
-                    "pipe" => format!("mkfifo {0}.pipe; exec <>{0}.pipe >{0}.pipe 2>&1", file.display()),
-                    _ => "exec <&- >&- 2>&-".to_owned(),
-                };
-                let inner = trap.write().command(&trap.with_bundle(&["run", "--detach"]));
-                let mut command = std::process::Command::new("sh");
-                let script = format!("{stream}; exec \"$@\"");
-                command.args(["-c", &script, "sh"]).arg(inner.get_program()).args(inner.get_args());
-                let outcome = trap.finish(command);
-                trap.compare(format_args!("run with {passed} and a /dev/null that is {null}: {outcome}"));
-                if outcome.status.success() {
-                    trap.wait_for_status("stopped");
-                    trap.delete();
-                }
-                let object = match passed {
-                    "file" => file,
-                    "null" => "/dev/null".into(),
-                    "pipe" => trap.scratch("passed.pipe"),
-                    // Nothing was passed, so whatever is there must be a null device.
-                    _ => continue,
-                };
-                let meta = std::fs::metadata(&object).unwrap();
-                let said = std::fs::read_to_string(trap.rootfs("tmp/out")).unwrap_or_default();
-                if outcome.status.success() {
-                    // 2 goes elsewhere while the payload writes this.
-                    let is = format!("{}:{}", meta.dev(), meta.ino());
-                    let lines: Vec<&str> = said.lines().collect();
-                    assert_eq!(lines.first(), Some(&is.as_str()), "{passed}, {null}, {uid}: {said}");
-                }
-                assert!(passed != "file" || meta.uid() == 0, "a file of the host was given to {}", meta.uid());
+        for null in [Plant::Char(1, 3), Plant::File(b""), Plant::Nothing] {
+            for passed in ["file", "null", "pipe", "socket", "terminal", "closed"] {
+                streams_arrive(passed, null, uid);
             }
         }
     }
+}
+
+fn streams_arrive(passed: &str, null: Plant<'_>, uid: u32) {
+    let mut trap =
+        Trap::sh("for i in 0 1 2; do stat -L -c '%d:%i' /proc/self/fd/$i; done > /tmp/out 2>/dev/null; true");
+    trap.without_dev();
+    trap.null_counts = true;
+    trap.plant("dev/null", null);
+    trap.edit(|spec| spec["process"]["user"] = json!({"uid": uid, "gid": uid}));
+    let open = |path: &Path| File::options().read(true).write(true).open(path).unwrap();
+    let (mut others, pipe) = (Vec::<OwnedFd>::new(), trap.scratch("pipe"));
+    let object = match passed {
+        "file" => open(&trap.file("passed", "")),
+        "null" => open(Path::new("/dev/null")),
+        "pipe" => {
+            trap.plant_at(&pipe, Plant::Fifo);
+            open(&pipe)
+        }
+        "socket" => {
+            let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+            others.push(ours.into());
+            OwnedFd::from(theirs).into()
+        }
+        "terminal" => {
+            let pty = nix::pty::openpty(None, None).unwrap();
+            others.push(pty.master);
+            pty.slave.into()
+        }
+        _ => File::open("/dev/null").unwrap(),
+    };
+    let before = object.metadata().unwrap();
+    let inner = trap.write().command(&trap.with_bundle(&["run", "--detach"]));
+    let mut command = after(if passed == "closed" { "exec <&- >&- 2>&-" } else { "exec >&0 2>&0" }, &inner);
+    command.stdin(object.try_clone().unwrap());
+    let outcome = trap.finish(command);
+    trap.compare(format_args!("run with {passed} and {null:?} at /dev/null: {outcome}"));
+    if outcome.status.success() {
+        trap.wait_for_status("stopped");
+        trap.delete();
+        let said = std::fs::read_to_string(trap.rootfs("tmp/out")).unwrap_or_default();
+        // 2 goes elsewhere while the payload writes this. Where nothing was passed, there must be a null device.
+        let is = format!("{}:{}", before.dev(), before.ino());
+        let (arrived, wanted) = (said.lines().next(), Some(is.as_str()));
+        assert!(passed == "closed" || arrived == wanted, "{passed}, {null:?}, {uid}: not {is}: {said}");
+    }
+    let now = object.metadata().unwrap();
+    // Files and devices are nobody's; the others were made for this container.
+    assert!(!["file", "null", "closed"].contains(&passed) || now.uid() == 0, "{passed} was given to {}", now.uid());
+    assert_eq!(now.mode(), before.mode(), "{passed}");
 }
 
 /// T29: CVE-2026-115521: read-only without a mounted /proc, with a planted one.
@@ -276,35 +270,53 @@ fn t19_cve_2015_3627_streams_are_those_that_were_passed() {
 fn t29_cve_2026_115521_readonly_needs_no_proc_of_the_container() {
     require!(is_root(), "root of the host");
     let mut trap = Trap::sh("touch /x 2>&1; touch /mnt/x 2>&1; true");
-    trap.no_mount("/proc");
+    trap.without_proc();
     let from = trap.scratch("volume");
     std::fs::create_dir(&from).unwrap();
     trap.mount(json!({"destination": "/mnt", "type": "bind", "source": from, "options": ["bind", "ro"]}));
-    trap.edit(|spec| {
-        spec["linux"]["maskedPaths"] = json!([]);
-        spec["linux"]["readonlyPaths"] = json!([]);
-    });
-    std::fs::create_dir_all(trap.rootfs("proc/self/fd")).unwrap();
     for fd in 3..64 {
-        symlink("/tmp", trap.rootfs(&format!("proc/self/fd/{fd}"))).unwrap();
+        trap.plant(&format!("proc/self/fd/{fd}"), Plant::Link("/tmp"));
     }
-    let text = trap.output();
-    assert_eq!(text.matches("Read-only file system").count(), 2, "{text}");
+    let life = trap.survive();
+    // runc 1.1.5 does not start without a procfs in the container.
+    assert!(life.run.status.success(), "{}", life.run);
+    life.said(|text| assert_eq!(text.matches("Read-only file system").count(), 2, "{text}"));
 }
 
-/// T29: crun 1.31: a mount point that is missing in a read-only bind is not made in what is bound.
+/// T29, T51: crun 1.31: a mount point that is missing in a read-only bind is not made in what is bound.
 #[test]
 fn t29_a_missing_place_in_a_readonly_bind_is_not_made() {
     require!(is_root(), "root of the host");
-    for kind in ["tmpfs", "file"] {
+    for (kind, below) in [("tmpfs", "new"), ("tmpfs", "dir/new/er"), ("file", "newfile"), ("file", "dir/new")] {
         let mut trap = Trap::new();
         let source = trap.canary.path().to_owned();
-        trap.mount(json!({"destination": "/mnt", "type": "bind", "source": source, "options": ["bind", "ro"]}));
-        let file = trap.file("file", "");
+        trap.mount(json!({"destination": "/mnt", "type": "bind", "source": source, "options": ["rbind", "ro"]}));
+        let (file, destination) = (trap.file("file", ""), format!("/mnt/{below}"));
         trap.mount(match kind {
-            "tmpfs" => json!({"destination": "/mnt/new", "type": "tmpfs", "source": "tmpfs"}),
-            _ => json!({"destination": "/mnt/dir/new", "type": "bind", "source": file, "options": ["bind"]}),
+            "tmpfs" => json!({"destination": destination, "type": "tmpfs", "source": "tmpfs"}),
+            _ => json!({"destination": destination, "type": "bind", "source": file, "options": ["bind"]}),
         });
         trap.refused("mounts[");
     }
+}
+
+/// T29: a neighbour that has the same volume never sees a read-only bind that can be written: it is read-only before it
+/// is attached.
+#[test]
+fn t29_a_readonly_bind_is_so_before_it_is_seen() {
+    require!(is_root() && is_orlop(), "a runtime of many roads");
+    require!(Command::new("strace").arg("-V").output().is_ok(), "strace");
+    let mut trap = Trap::new();
+    let volume = trap.scratch("volume");
+    std::fs::create_dir(&volume).unwrap();
+    trap.mount(json!({"destination": "/mnt", "type": "bind", "source": volume, "options": ["rbind", "ro"]}));
+    let (outcome, lines) = trap.traced(&["-e", "trace=open_tree,mount_setattr,move_mount"]);
+    outcome.ok();
+    let opened = lines.iter().position(|line| line.contains(&format!("{volume:?}"))).unwrap();
+    let handle = lines[opened].rsplit_once("= ").unwrap().1;
+    let calls = |call: &str| format!(" {call}({handle}, \"\"");
+    let mut of_it = lines[opened..].iter().filter(|line| line.contains(&format!("({handle}, \"\"")));
+    let (first, second) = (of_it.next().unwrap(), of_it.next().unwrap());
+    assert!(first.contains(&calls("mount_setattr")) && first.contains("MOUNT_ATTR_RDONLY"), "{lines:#?}");
+    assert!(second.contains(&calls("move_mount")), "{lines:#?}");
 }

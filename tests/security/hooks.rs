@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::json;
 
 use crate::require;
+use crate::support::outcome::after;
 use crate::support::{is_orlop, is_root};
 use crate::trap::Trap;
 
@@ -40,9 +41,8 @@ fn t35_cve_2025_23266_a_hook_has_nothing_of_the_image() {
         });
         trap.write();
         let inner = trap.command(&trap.with_bundle(&["run"]));
-        let mut command = std::process::Command::new("sh");
-        command.args(["-c", "umask 0; trap '' HUP USR1 QUIT; exec \"$@\"", "sh"]).arg(inner.get_program());
-        command.args(inner.get_args()).env("CALLER_SECRET", "1").stdin(std::process::Stdio::null());
+        let mut command = after("umask 0; trap '' HUP USR1 QUIT", &inner);
+        command.env("CALLER_SECRET", "1").stdin(std::process::Stdio::null());
         trap.finish(command).ok();
         trap.compare("run");
         let text = std::fs::read_to_string(&log).unwrap();

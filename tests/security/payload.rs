@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::require;
+use crate::support::outcome::{after, called_by};
 use crate::support::{is_orlop, is_root};
 use crate::trap::Trap;
 
@@ -65,11 +66,7 @@ fn t33_cve_2023_25173_groups_are_the_configs_alone() {
     ] {
         let mut trap = Trap::new();
         trap.args(&["sleep", "1000"]).edit(|spec| spec["process"]["user"] = user).write();
-        let with_groups = |inner: Command| {
-            let mut command = Command::new("setpriv");
-            command.args(["--groups", "7,8,9", "--"]).arg(inner.get_program()).args(inner.get_args());
-            trap.finish(command).ok()
-        };
+        let with_groups = |inner: Command| trap.finish(called_by(&["setpriv", "--groups", "7,8,9", "--"], &inner)).ok();
         with_groups(trap.command(&trap.with_bundle(&["run", "--detach"])));
         let script = "tr '\\n' ' ' </proc/1/status | sed 's/.*Groups:\\([0-9 \\t]*\\).*/\\1/'; id -G";
         let outcome = with_groups(trap.command(&["exec", trap.id(), "sh", "-c", script]));
@@ -180,12 +177,7 @@ fn t56_modes_are_neither_the_callers_nor_the_images() {
         }
         trap.writable().edit(|spec| spec["process"]["cwd"] = json!("/new/cwd")).write();
         let inner = trap.command(&trap.with_bundle(&["run"]));
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", &format!("umask {mask}; exec \"$@\""), "sh"])
-            .arg(inner.get_program())
-            .args(inner.get_args());
-        let text = trap.finish(command).ok().stdout;
+        let text = trap.finish(after(&format!("umask {mask}"), &inner)).ok().stdout;
         trap.compare("run");
         let expected = "0022\n666 /dev/null\n666 /dev/tty\n555 /proc\n1777 /dev/shm\n1777 /dev/mqueue\n755 /dev/pts\n755 /dev\n\
             755 /new\n755 /new/cwd\n666 /dev/ptmx\n";

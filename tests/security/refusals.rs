@@ -6,22 +6,8 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::require;
-use crate::support::outcome::Outcome;
 use crate::support::{is_orlop, is_root};
 use crate::trap::Trap;
-
-/// `run` under strace(1), which makes calls fail as told. Also returns the lines of its log.
-fn traced(trap: &Trap, options: &[&str]) -> (Outcome, Vec<String>) {
-    let log = trap.scratch("trace");
-    let inner = trap.command(&trap.with_bundle(&["run"]));
-    let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-s", "200", "-o"]).arg(&log).args(options);
-    command.arg("--").arg(inner.get_program()).args(inner.get_args()).stdin(std::process::Stdio::null());
-    let outcome = trap.finish(command);
-    trap.compare(format_args!("run with {options:?}: {outcome}"));
-    let text = std::fs::read(&log).unwrap_or_default();
-    (outcome, String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
-}
 
 const CALLS: [&str; 7] = ["open_tree", "move_mount", "mount_setattr", "fsopen", "fsconfig", "fsmount", "openat2"];
 
@@ -37,9 +23,8 @@ fn t58_a_refused_call_of_the_mount_api_is_an_error() {
     trap.mount(
         json!({"destination": "/mnt", "type": "bind", "source": volume, "options": ["rbind", "ro", "rprivate"]}),
     );
-    trap.write();
     // Of the first process we ask nothing: it seals the executable, and has other ways to do that.
-    let (outcome, lines) = traced(&trap, &["-e", &format!("trace={},pivot_root", CALLS.join(","))]);
+    let (outcome, lines) = trap.traced(&["-e", &format!("trace={},pivot_root", CALLS.join(","))]);
     outcome.ok();
     let pid = |line: &str| line.split_whitespace().next().unwrap_or_default().to_owned();
     let init = pid(lines.iter().find(|line| line.contains("pivot_root(")).unwrap());
@@ -55,7 +40,7 @@ fn t58_a_refused_call_of_the_mount_api_is_an_error() {
         // All places take a minute; a few of each tell enough.
         for place in (1..=count).step_by(count.div_ceil(4)) {
             let inject = format!("inject={call}:error=ELOOP:when={place}");
-            let (outcome, lines) = traced(&trap, &["-e", &format!("trace=mount,{call}"), "-e", &inject]);
+            let (outcome, lines) = trap.traced(&["-e", &format!("trace=mount,{call}"), "-e", &inject]);
             let by_init = |line: &&String| line.contains("(INJECTED)") && pid(line) != pid(&lines[0]);
             if lines.iter().any(|line| by_init(&line)) {
                 assert!(!outcome.status.success(), "{call} failed at its place {place}, and nobody minded: {outcome}");
@@ -75,7 +60,6 @@ fn t46_a_lookup_that_never_succeeds_ends() {
     require!(is_root(), "root of the host");
     require!(Command::new("strace").arg("-V").output().is_ok(), "strace");
     let trap = Trap::new();
-    trap.write();
-    let (outcome, _) = traced(&trap, &["-e", "trace=openat2", "-e", "inject=openat2:error=EAGAIN"]);
+    let (outcome, _) = trap.traced(&["-e", "trace=openat2", "-e", "inject=openat2:error=EAGAIN"]);
     assert!(!is_orlop() || outcome.fails().stderr.contains("EAGAIN"));
 }

@@ -1,6 +1,6 @@
 //! Containers of an ordinary user: the runtime has no right of root over anything, and no cgroup is its own.
 
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use serde_json::{Value, json};
 
@@ -34,6 +34,11 @@ fn rootless(maps: &Value) -> Bundle {
 
 fn own_id() -> Value {
     json!([{"containerID": 0, "hostID": USER, "size": 1}])
+}
+
+/// That one, and a hundred more from newuidmap(1).
+fn with_subordinate() -> Value {
+    json!([{"containerID": 0, "hostID": USER, "size": 1}, {"containerID": 1, "hostID": 200_000, "size": 100}])
 }
 
 fn has_helpers() -> bool {
@@ -81,9 +86,7 @@ fn an_ordinary_user_runs_a_container_on_cgroup_v2() {
 fn an_ordinary_user_has_subordinate_ids() {
     require!(is_root(), "root of the host");
     require!(has_helpers(), "newuidmap");
-    let maps =
-        json!([{"containerID": 0, "hostID": USER, "size": 1}, {"containerID": 1, "hostID": 200_000, "size": 100}]);
-    let mut bundle = rootless(&maps);
+    let mut bundle = rootless(&with_subordinate());
     subordinate(&mut bundle, "--clear-groups");
     bundle.edit(|spec| spec["process"]["user"] = json!({"uid": 0, "gid": 0, "additionalGids": [5, 10]}));
     lives_and_dies(&mut bundle);
@@ -94,6 +97,38 @@ fn an_ordinary_user_has_subordinate_ids() {
     bundle.edit(|spec| spec["linux"]["uidMappings"][1]["hostID"] = json!(900_000));
     bundle.run().fails_with("newuidmap");
     bundle.assert_gone();
+}
+
+/// CVE-2026-84042: a helper of the image ran as the host's. Here the image has one of each name, wherever the program's
+/// PATH leads, on the host and in the container.
+#[test]
+fn t41_cve_2026_84042_helpers_are_the_hosts() {
+    require!(is_root(), "root of the host");
+    require!(has_helpers(), "newuidmap");
+    let mut bundle = rootless(&with_subordinate());
+    subordinate(&mut bundle, "--clear-groups");
+    let caught = bundle.scratch("caught");
+    std::fs::write(&caught, "").unwrap();
+    chown(&caught, Some(USER), Some(USER)).unwrap();
+    let helpers =
+        ["newuidmap", "newgidmap", "criu", "pasta", "passt", "systemd-run", "sh.helper", "ld-linux-x86-64.so.2"];
+    let directories = ["bin", "sbin", "usr/bin", "usr/sbin", "usr/local/bin", "usr/local/sbin", "work"];
+    for directory in directories {
+        for helper in helpers {
+            let path = bundle.rootfs(directory).join(helper);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let script = format!("#!/bin/sh\necho $0 >>/caught\necho $0 >>{}\n", caught.display());
+            std::fs::write(&path, script).unwrap();
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        }
+    }
+    let inside = directories.map(|name| format!("/{name}")).join(":");
+    let outside = directories.map(|name| bundle.rootfs(name).display().to_string()).join(":");
+    bundle.edit(|spec| spec["process"]["env"] = json!([format!("PATH={outside}:{inside}")]));
+    bundle.edit(|spec| spec["root"]["readonly"] = json!(false));
+    lives_and_dies(&mut bundle);
+    assert_eq!(std::fs::read_to_string(&caught).unwrap(), "");
+    assert!(!bundle.rootfs("caught").exists());
 }
 
 /// Names with subordinate ids, in a private mount namespace: the host has none.
@@ -113,9 +148,7 @@ fn the_groups_of_an_ordinary_user_are_kept_when_asked() {
     require!(is_root(), "root of the host");
     require!(has_helpers(), "newuidmap");
     require!(is_orlop(), "run.oci.keep_original_groups");
-    let maps =
-        json!([{"containerID": 0, "hostID": USER, "size": 1}, {"containerID": 1, "hostID": 200_000, "size": 100}]);
-    let mut bundle = rootless(&maps);
+    let mut bundle = rootless(&with_subordinate());
     subordinate(&mut bundle, "--groups 7,8");
     bundle.args(&["id", "-G"]);
     assert_eq!(bundle.output(), "0", "CVE-2023-25173: nobody's groups go in by themselves");
