@@ -87,8 +87,15 @@ impl StateDir {
             }
             Err(refused) => return Err(refused).doing("make the state directory"),
         }
-        let dir = open_directory(CWD, &path).doing("open the state directory")?;
-        let claimed = StateDir { dir, path, id: id.to_owned() };
+        Self::take(&path, id).inspect_err(|_| {
+            let _ = file::unlinkat(CWD, &path, AtFlags::REMOVEDIR);
+        })
+    }
+
+    /// Takes possession of the directory that was made.
+    fn take(path: &Path, id: &str) -> Result<Self> {
+        let dir = open_directory(CWD, path).doing("open the state directory")?;
+        let claimed = StateDir { dir, path: path.to_owned(), id: id.to_owned() };
         claimed.check_owner()?;
         // The umask must not take the search permission that init, as the container's root, may need.
         file::fchmod(claimed.dirfd(), Mode::from_raw_mode(0o711)).doing("make the state directory")?;
