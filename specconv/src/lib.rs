@@ -126,17 +126,6 @@ pub fn convert_process(bytes: &[u8], own: Option<&Process>) -> Result<(Process, 
     Ok((process, warnings))
 }
 
-/// Reads the `process` of a `config.json` and nothing else of it: what `exec` starts from without `--process`.
-///
-/// # Errors
-/// The first thing that is refused in it.
-pub fn convert_process_of_config(bytes: &[u8]) -> Result<Option<(Process, Vec<Warning>)>, Invalid> {
-    let spec: spec::ProcessAlone = spec::read(bytes, "")?;
-    let Some(asked) = spec.process else { return Ok(None) };
-    let mut warnings = Vec::new();
-    Ok(Some((process::process(asked, &mut warnings)?, warnings)))
-}
-
 /// Reads a `resources` object alone: the file of `update --resources`. Fields are called `linux.resources.…`.
 ///
 /// # Errors

@@ -37,12 +37,6 @@ pub(crate) struct Spec {
     pub linux: Option<Linux>,
 }
 
-/// `config.json`, of which only `process` is wanted.
-#[derive(Deserialize)]
-pub(crate) struct ProcessAlone {
-    pub process: Option<Process>,
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Process {

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use serde_json::{Value, json};
-use specconv::{convert, convert_process, convert_process_of_config, convert_resources};
+use specconv::{convert, convert_process, convert_resources};
 
 /// Numbers that look random and are the same in each run (Marsaglia's xorshift).
 struct Dice(u64);
@@ -30,7 +30,6 @@ fn all(bytes: &[u8]) {
     if let Err(invalid) = &converted {
         assert!(!invalid.why.is_empty());
     }
-    convert_process_of_config(bytes).ok();
     convert_process(bytes, None).ok();
     convert_resources(bytes).ok();
 }
@@ -122,11 +121,6 @@ fn parts_are_read_alone_and_name_the_same_fields() {
     let refused = |text: &str| convert_resources(text.as_bytes()).unwrap_err().field;
     assert_eq!(refused(r#"{"memory": {"limit": "1"}}"#), "linux.resources.memory.limit");
     assert_eq!(refused(r#"{"memory": {"swap": 1}}"#), "linux.resources.memory.swap");
-
-    let config = EVERYTHING.as_bytes();
-    let (process, _) = convert_process_of_config(config).unwrap().unwrap();
-    assert_eq!(Some(process), convert(config).unwrap().config.process);
-    assert_eq!(convert_process_of_config(b"{}"), Ok(None));
 }
 
 #[test]
