@@ -26,7 +26,6 @@ const RANKS: &[(u8, &[&str])] = &[
             "sysctl",
             "signal",
             "seal",
-            "notify",
             "host",
         ],
     ),
