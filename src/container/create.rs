@@ -100,7 +100,9 @@ pub fn create(request: &Request) -> Result<Created> {
         refuse_mounts_below(&rootfs)?;
     }
     let (foreground, console) = console(&plan.program, request.console_socket.as_deref())?;
-    let pidfd_receiver = request.pidfd_socket.as_deref().map(terminal::connect).transpose()?;
+    // crun has an annotation for it, runc a flag.
+    let asked = plan.annotations.get("run.oci.pidfd_receiver").map(Path::new);
+    let pidfd_receiver = request.pidfd_socket.as_deref().or(asked).map(terminal::connect).transpose()?;
     let resctrl = plan.rdt.as_ref().map(|_| Resctrl::find()).transpose()?;
     let mut record = record(&plan, &host, &wishes, rootfs);
     if let (Some(resctrl), Some(plan)) = (&resctrl, &plan.rdt) {

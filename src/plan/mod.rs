@@ -176,6 +176,7 @@ pub fn plan(mut config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Resul
     let Some(process) = config.process.clone() else {
         return Err(Error::invalid("process", "there is no program to run"));
     };
+    refuse_annotations(&config)?;
     let mapping = mapping(&config, facts)?;
     let namespaces = namespaces::plan(&config, mapping, facts.lending);
     check_ids(&config, &process)?;
@@ -257,6 +258,21 @@ pub fn plan(mut config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Resul
 fn leave_out_missing(view: &mut rootfs::CgroupView, made: &BTreeMap<String, PathBuf>) {
     if let rootfs::CgroupView::V1 { hierarchies, namespace: false } = view {
         hierarchies.retain(|hierarchy| made.values().any(|path| *path == hierarchy.path));
+    }
+}
+
+/// crun's annotations that ask for what is not here, and why: refused, never skipped.
+const REFUSED: [(&str, &str); 4] = [
+    ("run.oci.handler", "orlop executes programs and knows no other handler"),
+    ("run.oci.seccomp.plugins", "orlop loads no library"),
+    ("run.oci.seccomp_bpf_data", "orlop takes a profile in linux.seccomp, not its program"),
+    ("run.oci.systemd.force_cgroup_v1", "orlop mounts no hierarchy of cgroup v1 that the host does not have"),
+];
+
+fn refuse_annotations(config: &Config) -> Result<()> {
+    match REFUSED.iter().find(|(name, _)| config.annotations.contains_key(*name)) {
+        Some((name, why)) => Err(Error::unsupported(format!("annotations[{name:?}]"), *why)),
+        None => Ok(()),
     }
 }
 
@@ -418,15 +434,6 @@ fn seccomp_plan(
     process: &Process,
     warnings: &mut Vec<specconv::Warning>,
 ) -> Result<Option<seccomp::Plan>> {
-    // crun's ways past the profile: refused, never skipped.
-    for (name, why) in [
-        ("run.oci.seccomp.plugins", "orlop loads no library"),
-        ("run.oci.seccomp_bpf_data", "orlop takes a profile in linux.seccomp, not its program"),
-    ] {
-        if config.annotations.contains_key(name) {
-            return Err(Error::unsupported(format!("annotations[{name:?}]"), why));
-        }
-    }
     let Some(profile) = &config.seccomp else { return Ok(None) };
     // crun's way to be strict.
     if config.annotations.get("run.oci.seccomp_fail_unknown_syscall").is_some_and(|value| value != "0") {

@@ -133,6 +133,12 @@ fn nothing_that_was_asked_is_skipped_in_silence() {
             &["process.selinuxLabel"],
         );
     }
+    // crun's, where it was built with them.
+    for annotation in
+        ["run.oci.handler", "run.oci.seccomp.plugins", "run.oci.seccomp_bpf_data", "run.oci.systemd.force_cgroup_v1"]
+    {
+        refused(|spec| spec["annotations"] = json!({annotation: "x"}), &[annotation]);
+    }
 }
 
 /// Either the filter is loaded, or the config is refused: never a container without the filter it asked for.

@@ -1,7 +1,9 @@
 //! The sockets that tell the outside world: NOTIFY_SOCKET (sd_notify(3)) and `--pidfd-socket`.
 
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::PathBuf;
+
+use serde_json::json;
 
 use crate::require;
 use crate::support::{Bundle, is_orlop, is_root, patience};
@@ -72,24 +74,43 @@ fn a_program_that_ends_unready_does_not_keep_start() {
 fn the_pidfd_goes_over_its_socket() {
     require!(is_root(), "root of the host");
     require!(crate::support::flavour() != "crun", "--pidfd-socket");
-    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
     let mut bundle = Bundle::new();
     bundle.args(&["sleep", "1000"]).write();
     let path = bundle.scratch("pidfd.sock");
-    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let listener = UnixListener::bind(&path).unwrap();
     let words = bundle.with_bundle(&["create", "--pidfd-socket", path.to_str().unwrap()]);
     bundle.call(&words).ok();
+    assert_eq!(receive_pidfd(&listener, &bundle), b"standard");
+    bundle.finish_off();
+    bundle.assert_gone();
+}
+
+/// crun's way to ask for it.
+#[test]
+fn the_pidfd_goes_to_the_receiver_of_the_annotation() {
+    require!(is_root(), "root of the host");
+    require!(crate::support::flavour() != "runc", "run.oci.pidfd_receiver");
+    let mut bundle = Bundle::new();
+    let path = bundle.scratch("pidfd.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    bundle.edit(|spec| spec["annotations"] = json!({"run.oci.pidfd_receiver": path}));
+    bundle.args(&["sleep", "1000"]).create().ok();
+    receive_pidfd(&listener, &bundle);
+    bundle.finish_off();
+    bundle.assert_gone();
+}
+
+/// What came with the one descriptor, which has to be a handle on init.
+fn receive_pidfd(listener: &UnixListener, bundle: &Bundle) -> Vec<u8> {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+    use std::os::fd::AsRawFd;
+    // Whoever sends it has connected before the command ended.
+    listener.set_nonblocking(true).unwrap();
     let (stream, _) = listener.accept().unwrap();
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let (mut control, mut data) = (RecvAncillaryBuffer::new(&mut space), [0; 64]);
-    let got = rustix::net::recvmsg(
-        &stream,
-        &mut [std::io::IoSliceMut::new(&mut data)],
-        &mut control,
-        RecvFlags::CMSG_CLOEXEC,
-    )
-    .unwrap();
-    assert_eq!(&data[..got.bytes], b"standard");
+    let mut into = [std::io::IoSliceMut::new(&mut data)];
+    let got = rustix::net::recvmsg(&stream, &mut into, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
     let mut fds = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {
@@ -97,9 +118,7 @@ fn the_pidfd_goes_over_its_socket() {
         }
     }
     assert_eq!(fds.len(), 1);
-    use std::os::fd::AsRawFd;
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fds[0].as_raw_fd())).unwrap();
     assert!(info.contains(&format!("Pid:\t{}\n", bundle.pid())), "{info}");
-    bundle.finish_off();
-    bundle.assert_gone();
+    data[..got.bytes].to_vec()
 }
