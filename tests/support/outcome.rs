@@ -152,10 +152,12 @@ fn shown(command: &Command) -> String {
     words[script..].join(" ")
 }
 
-/// The command as another program of the host calls it, which has these words before it.
+/// The command as another program of the host calls it, which has these words before it. What is around a `Command` is not
+/// among its words, so the filter of `$ORLOP_WITHOUT` is put around that program.
 pub fn called_by(words: &[&str], inner: &Command) -> Command {
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).arg(inner.get_program()).args(inner.get_args());
+    super::filter::as_asked(&mut command);
     command
 }
 
