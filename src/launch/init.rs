@@ -52,7 +52,6 @@ fn create(plan: &Plan, mut prepared: Prepared<'_>, link: &Link, at: &mut Cursor)
     if plan.namespaces.unshare != 0 {
         namespace::unshare(plan.namespaces.unshare).doing("make the container's namespaces")?;
     }
-    let_go_of_the_host(plan, &prepared, link)?;
     if plan.namespaces.new_cgroup {
         namespace::unshare(namespaces::flag(NamespaceKind::Cgroup)).doing("make the cgroup namespace")?;
     }
@@ -150,7 +149,9 @@ fn create(plan: &Plan, mut prepared: Prepared<'_>, link: &Link, at: &mut Cursor)
 
 /// Closes what init inherited from the parent and does not need: the state folder with its lock, cgroups, sockets,
 /// whatever the caller left open. Nothing of the host may be found through init (CVE-2016-9962, CVE-2024-21626).
-fn let_go_of_the_host(plan: &Plan, prepared: &Prepared<'_>, link: &Link) -> Result<()> {
+///
+/// Before any namespace is joined: somebody there could look at us, and its /proc could be anybody's.
+pub(super) fn let_go_of_the_host(plan: &Plan, prepared: &Prepared<'_>, link: &Link) -> Result<()> {
     let kept: [Option<BorrowedFd<'_>>; 6] = [
         Some(link.as_fd()),
         Some(prepared.fifo.as_fd()),
@@ -159,7 +160,7 @@ fn let_go_of_the_host(plan: &Plan, prepared: &Prepared<'_>, link: &Link) -> Resu
         prepared.hook_output.stdout.as_ref().map(AsFd::as_fd),
         prepared.hook_output.stderr.as_ref().map(AsFd::as_fd),
     ];
-    // What a late usher has not joined yet, and is to have let go of before init is born.
+    // They go as they are joined, the last of a late usher's before init is born.
     let namespaces = prepared.namespaces.iter().map(AsFd::as_fd);
     let kept: Vec<_> = kept.into_iter().flatten().chain(namespaces).collect();
     sys::spawn::wipe_environment();

@@ -35,13 +35,16 @@ pub fn create(plan: &Plan, mut prepared: Prepared<'_>, observe: &mut Observer<'_
     let Some(born) = spawn::bear(flags, made.and_then(|cgroup| cgroup.fd()))? else {
         drop(link);
         let mut at = Cursor::of(if usher.is_some() { Side::Usher } else { Side::Init });
-        let placed = at.advance(Step::Place).and_then(|()| spawn::place(entrance, &theirs, &plan.program.limits));
+        // The agent is the parent's to talk to.
+        let prepared = Prepared { agent: None, ..prepared };
+        let placed = at.advance(Step::Place).and_then(|()| {
+            spawn::place(entrance, &theirs, &plan.program.limits)?;
+            init::let_go_of_the_host(plan, &prepared, &theirs)
+        });
         if let Err(error) = placed {
             theirs.failed(at.step(), &error);
             process::exit(1)
         }
-        // The agent is the parent's to talk to.
-        let prepared = Prepared { agent: None, ..prepared };
         match usher {
             Some(_) => spawn::usher(plan, prepared, theirs, at),
             None => init::run(plan, prepared, theirs, at),
