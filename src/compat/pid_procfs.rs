@@ -3,14 +3,14 @@
 //! instead  a process born in that pid namespace makes the mount, in an empty root and with nothing of the host's in its hands
 //! loses    who has CAP_SYS_PTRACE there may take over that process, which has all capabilities, for the few calls that it lives
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use super::mount_api::{Detached, Recipe};
 use super::{clone3, close_range};
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::process::{self, Birth, Side};
-use crate::sys::{file, mount, namespace, socket, spawn};
+use crate::sys::{descriptor, file, mount, namespace, socket, spawn};
 
 const CLONE_NEWPID: u64 = libc::CLONE_NEWPID as u64;
 
@@ -49,6 +49,7 @@ fn takes_a_namespace(of: BorrowedFd<'_>) -> bool {
 /// Not in the pid namespace yet, and so out of sight: lets go of all that is the host's, and bears who makes the mount.
 fn go_in(recipe: &Recipe<'_>, of: BorrowedFd<'_>, link: BorrowedFd<'_>) -> Result<()> {
     process::set_death_signal(libc::SIGKILL)?;
+    close_range::close_all_but(0, &[link, of])?;
     let nothing = Recipe {
         fstype: "tmpfs",
         source: Some("tmpfs"),
@@ -61,7 +62,7 @@ fn go_in(recipe: &Recipe<'_>, of: BorrowedFd<'_>, link: BorrowedFd<'_>) -> Resul
     file::chroot(Path::new("."))?;
     drop(nothing);
     namespace::setns(of, CLONE_NEWPID)?;
-    close_range::close_all_but(0, &[link])?;
+    descriptor::close(of.as_raw_fd());
     match clone3::bear(Birth::default())? {
         (Side::Parent(maker), _) => process::waitid(maker.as_fd()).map(drop).map_err(Error::from),
         (Side::Child, _) => {
