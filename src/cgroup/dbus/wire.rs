@@ -9,7 +9,10 @@ use std::borrow::Cow;
 /// specification's own limit is 128 MiB.
 pub const LONGEST: usize = 4 << 20;
 
-/// How deep values may lie in one another; the specification allows 32 arrays and 32 structs.
+/// How deep types may lie in one another: 32 arrays and 32 structs.
+const DEEPEST_TYPE: u32 = 64;
+
+/// How deep values may that are read.
 const DEEPEST: u32 = 16;
 
 /// What a message begins with on a machine of this byte order.
@@ -147,18 +150,26 @@ fn alignment(letter: u8) -> usize {
     }
 }
 
-/// The first complete type of a signature, and what comes after it; `None` where it has none that we know.
+/// The first complete type of a signature, and what comes after it; `None` where it has none that we know, or one that is
+/// deeper than the specification allows.
 pub fn first_type(signature: &str) -> Option<(&str, &str)> {
+    first_type_at(signature, 0)
+}
+
+fn first_type_at(signature: &str, depth: u32) -> Option<(&str, &str)> {
+    if depth > DEEPEST_TYPE {
+        return None;
+    }
     let bytes = signature.as_bytes();
     let end = match bytes.first()? {
-        b'a' => 1 + first_type(signature.get(1..)?)?.0.len(),
+        b'a' => 1 + first_type_at(signature.get(1..)?, depth + 1)?.0.len(),
         b'(' => {
             let mut rest = signature.get(1..)?;
             if rest.starts_with(')') {
                 return None;
             }
             while !rest.starts_with(')') {
-                rest = first_type(rest)?.1;
+                rest = first_type_at(rest, depth + 1)?.1;
             }
             signature.len() - rest.len() + 1
         }

@@ -61,6 +61,9 @@ fn is_harmless(name: &str) -> bool {
 /// How deep arrays and tuples may lie in one another.
 const DEEPEST: u32 = 8;
 
+/// Letters of a signature (the D-Bus specification, "Valid Signatures").
+const LONGEST_SIGNATURE: usize = 255;
+
 /// The properties that annotations ask for. Pure.
 ///
 /// A time in seconds becomes the one in microseconds that D-Bus knows: `TimeoutStopSec` is `TimeoutStopUSec`.
@@ -117,7 +120,12 @@ pub fn parse(text: &str) -> Option<Value> {
     let mut parser = Parser { rest: text };
     let value = parser.value(None, 0)?;
     parser.skip();
-    parser.rest.is_empty().then_some(value)
+    (parser.rest.is_empty() && has_signature(&value)).then_some(value)
+}
+
+/// Whether the type of a value can be told, which takes at most 255 letters.
+fn has_signature(value: &Value) -> bool {
+    value.signature().len() <= LONGEST_SIGNATURE
 }
 
 struct Parser<'a> {
@@ -151,7 +159,7 @@ impl<'a> Parser<'a> {
     }
 
     /// One value, of the type that is known, or of the one that the text itself says.
-    fn value(&mut self, kind: Option<&str>, depth: u32) -> Option<Value> {
+    fn value(&mut self, known: Option<&str>, depth: u32) -> Option<Value> {
         if depth > DEEPEST {
             return None;
         }
@@ -161,26 +169,30 @@ impl<'a> Parser<'a> {
                 self.rest = self.rest.get(1..)?;
                 let (kind, rest) = first_type(self.rest)?;
                 self.rest = rest;
-                self.value(Some(kind), depth)
+                if known.is_some_and(|known| known != kind) {
+                    return None;
+                }
+                self.value(Some(kind), depth + 1)
             }
-            '[' => self.array(kind, depth),
-            '(' => self.tuple(kind, depth),
-            '<' => {
+            '[' => self.array(known, depth),
+            '(' => self.tuple(known, depth),
+            '<' if known.is_none_or(|known| known == "v") => {
                 self.rest = self.rest.get(1..)?;
                 let inner = self.value(None, depth + 1)?;
-                self.eat(">").then(|| Value::Variant(Box::new(inner)))
+                (self.eat(">") && has_signature(&inner)).then(|| Value::Variant(Box::new(inner)))
             }
             quote @ ('\'' | '"') => {
                 let text = self.quoted(quote)?;
-                typed_text(text, kind.unwrap_or("s"))
+                typed_text(text, known.unwrap_or("s"))
             }
             _ => {
                 let word = self.word();
-                match (keyword(word), kind) {
-                    (Some(said), None) => self.value(Some(said), depth),
-                    (Some(said), Some(known)) if said == known => self.value(kind, depth),
-                    (Some(_), Some(_)) => None,
-                    (None, kind) => typed_word(word, kind),
+                match (keyword(word), known) {
+                    (Some(said), known) if known.is_none_or(|known| known == said) => {
+                        self.value(Some(said), depth + 1)
+                    }
+                    (Some(_), _) => None,
+                    (None, known) => typed_word(word, known),
                 }
             }
         }
@@ -273,10 +285,25 @@ fn keyword(word: &str) -> Option<&'static str> {
 fn typed_text(text: String, kind: &str) -> Option<Value> {
     match kind {
         "s" => Some(Value::Text(text)),
-        "o" => Some(Value::Path(text)),
-        "g" => Some(Value::Signature(text)),
+        "o" => is_object_path(&text).then_some(Value::Path(text)),
+        "g" => is_signature(&text).then_some(Value::Signature(text)),
         _ => None,
     }
+}
+
+/// Who gets a message with a path that is none hangs up (the D-Bus specification, "Valid Object Paths").
+fn is_object_path(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let names = text.strip_prefix('/');
+    text == "/" || names.is_some_and(|names| names.split('/').all(|name| !name.is_empty() && name.chars().all(fits)))
+}
+
+fn is_signature(text: &str) -> bool {
+    let mut rest = text;
+    while let Some((_, after)) = first_type(rest) {
+        rest = after;
+    }
+    rest.is_empty() && text.len() <= LONGEST_SIGNATURE
 }
 
 fn typed_word(word: &str, kind: Option<&str>) -> Option<Value> {
@@ -372,10 +399,39 @@ mod tests {
             "--5",
             "é",
             "@s 5",
+            "@i <5>",
+            "@ai [1, <2>]",
+            "@ai [1, @s 'x']",
+            "signature 'z'",
+            "objectpath 'a/b'",
         ] {
             assert_eq!(parse(bad), None, "{bad}");
         }
-        assert_eq!(parse(&("[".repeat(50) + "1" + &"]".repeat(50))), None);
+    }
+
+    /// Annotations may be long, and our stack is not.
+    #[test]
+    fn what_no_message_can_hold_is_refused() {
+        let many = |text: &str| text.repeat(100_000);
+        for bad in [
+            "[".repeat(50) + "1" + &"]".repeat(50),
+            many("@i ") + "5",
+            many("byte ") + "5",
+            format!("@{}i []", many("a")),
+            format!("@{} 5", many("(")),
+            format!("signature '{}'", "i".repeat(256)),
+            format!("({})", "1, ".repeat(300)),
+            format!("[<({})>]", "1, ".repeat(300)),
+        ] {
+            assert_eq!(parse(&bad), None, "{}...", &bad[..20]);
+        }
+    }
+
+    #[test]
+    fn paths_and_signatures_are_looked_at() {
+        assert_eq!(parse("objectpath '/a/b_1'"), Some(Value::Path("/a/b_1".into())));
+        assert_eq!(parse("objectpath '/'"), Some(Value::Path("/".into())));
+        assert_eq!(parse("signature 'a(ss)i'"), Some(Value::Signature("a(ss)i".into())));
     }
 
     #[test]
