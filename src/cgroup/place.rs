@@ -53,7 +53,7 @@ pub fn place(wish: Option<&str>, id: &str, hierarchy: &Hierarchy, mode: Mode) ->
     let wish = wish.filter(|path| !path.is_empty());
     let inner = components(wish.unwrap_or(id), FIELD)?;
     if inner.is_empty() {
-        return Err(Error::invalid(FIELD, "names the root of the cgroup hierarchy, where no container can be"));
+        return Err(is_root());
     }
     let mut path = Vec::new();
     if !wish.is_some_and(|path| path.starts_with('/')) {
@@ -76,7 +76,7 @@ pub fn place(wish: Option<&str>, id: &str, hierarchy: &Hierarchy, mode: Mode) ->
 /// Where a unit of systemd's lies in one hierarchy, from its cgroup as /proc/PID/cgroup names it.
 ///
 /// # Errors
-/// A hierarchy of which this mount shows another part.
+/// A hierarchy of which this mount shows another part; its root, which is the slice `-.slice`.
 pub fn place_of_unit(path: &str, hierarchy: &Hierarchy) -> Result<Place> {
     let below = Path::new(path).strip_prefix(&hierarchy.root).ok().and_then(Path::to_str);
     let below = below.filter(|path| !path.split('/').any(|component| component == "..")).ok_or_else(|| {
@@ -86,11 +86,15 @@ pub fn place_of_unit(path: &str, hierarchy: &Hierarchy) -> Result<Place> {
             format!("systemd's cgroup {path:?} does not lie below {mount_point} (which shows {root:?})"),
         )
     })?;
-    Ok(Place {
-        mount_point: hierarchy.mount_point.clone(),
-        controllers: hierarchy.controllers.clone(),
-        path: clean(below).join("/"),
-    })
+    let path = clean(below).join("/");
+    if path.is_empty() {
+        return Err(is_root());
+    }
+    Ok(Place { mount_point: hierarchy.mount_point.clone(), controllers: hierarchy.controllers.clone(), path })
+}
+
+fn is_root() -> Error {
+    Error::invalid(FIELD, "names the root of the cgroup hierarchy, where no container can be")
 }
 
 /// The components of a path that somebody asked for, as in [`clean`].
@@ -189,6 +193,19 @@ mod tests {
         for wish in ["/", "/..", "..", ".", "/a/..", "a\nb", &"x".repeat(256)] {
             let refused = place(Some(wish), "web", &v1, Mode::Legacy).unwrap_err();
             assert!(refused.to_string().starts_with("linux.cgroupsPath: "), "{wish:?}: {refused}");
+        }
+    }
+
+    #[test]
+    fn units_lie_below_the_mount_and_are_not_its_root() {
+        let all = hierarchy(&[], "/", "/");
+        let some = hierarchy(&[], "/docker/x", "/docker/x/y");
+        assert_eq!(place_of_unit("/a.slice/b.scope", &all).unwrap().path, "a.slice/b.scope");
+        assert_eq!(place_of_unit("/docker/x/b.scope", &some).unwrap().path, "b.scope");
+        for (path, hierarchy) in
+            [("/", &all), ("/docker/x", &some), ("/b.scope", &some), ("/docker/x/../b.scope", &some)]
+        {
+            assert!(place_of_unit(path, hierarchy).is_err(), "{path}");
         }
     }
 

@@ -28,6 +28,9 @@ const FIELD: &str = "linux.cgroupsPath";
 /// How long systemd may take for a job, or for anything; runc's number.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The cgroup that a systemd manages, as a unit: all others lie in it.
+const ROOT_SLICE: &str = "-.slice";
+
 const SERVICE: &str = "org.freedesktop.systemd1";
 const OBJECT: &str = "/org/freedesktop/systemd1";
 const INTERFACE: &str = "org.freedesktop.systemd1.Manager";
@@ -154,7 +157,7 @@ pub fn unit(wish: Option<&str>, id: &str, instance: Instance) -> Result<(Unit, S
     };
     let fits = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
     // systemd.unit(5): these characters, and 255 of them at the most. It also keeps the name one component of a path.
-    if name.len() > 255 || !name.chars().all(fits) || name.starts_with('.') {
+    if name.len() > 255 || !name.chars().all(fits) || name.starts_with('.') || name == ROOT_SLICE {
         return Err(Error::invalid(FIELD, format!("{name:?} cannot be the name of a unit of systemd")));
     }
     Ok((Unit { name, instance }, slice.to_owned()))
@@ -172,7 +175,7 @@ pub fn expand(slice: &str) -> Result<String> {
     let invalid = || Error::invalid(FIELD, format!("invalid slice name: {slice}"));
     let name =
         slice.strip_suffix(".slice").filter(|name| !name.is_empty() && !name.contains('/')).ok_or_else(invalid)?;
-    if name == "-" {
+    if slice == ROOT_SLICE {
         return Ok(String::new());
     }
     let mut path = Vec::new();

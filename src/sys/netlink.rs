@@ -70,7 +70,7 @@ pub fn request(socket: BorrowedFd<'_>, what: &'static str, kind: u16, flags: u16
 }
 
 /// Takes a datagram's messages; tells whether the kernel is done.
-fn take(mut datagram: &[u8], answers: &mut Vec<Answer>) -> std::result::Result<bool, Errno> {
+pub(crate) fn take(mut datagram: &[u8], answers: &mut Vec<Answer>) -> std::result::Result<bool, Errno> {
     while let Some((header, rest)) = datagram.split_first_chunk::<HEADER>() {
         let [l0, l1, l2, l3, k0, k1, ..] = *header;
         let body = (u32::from_ne_bytes([l0, l1, l2, l3]) as usize).checked_sub(HEADER).ok_or(Errno::EPROTO)?;
@@ -78,7 +78,7 @@ fn take(mut datagram: &[u8], answers: &mut Vec<Answer>) -> std::result::Result<b
         match u16::from_ne_bytes([k0, k1]) {
             ERROR => {
                 let code = i32::from_ne_bytes(*body.first_chunk().ok_or(Errno::EPROTO)?);
-                return if code == 0 { Ok(true) } else { Err(Errno::from_raw(-code)) };
+                return if code == 0 { Ok(true) } else { Err(Errno::from_raw(code.wrapping_neg())) };
             }
             DONE => return Ok(true),
             kind => answers.push(Answer { kind, body: body.to_vec() }),

@@ -21,7 +21,7 @@ fn paths_name_units() {
     );
     assert_eq!(case(Some("-.slice::1"), system), told("1.scope", "-.slice", "1.scope"));
     assert_eq!(case(Some("a.slice:x:a-b.slice"), system), told("a-b.slice", "a.slice", "a.slice/a-b.slice"));
-    for bad in ["/a/b", "a:b", "a:b:c:d", "::", ":x:a/b", ":x:a b", ":: .."] {
+    for bad in ["/a/b", "a:b", "a:b:c:d", "::", ":x:a/b", ":x:a b", "::-.slice", ":: .."] {
         let refused = of(Some(bad), system);
         assert!(refused.as_ref().is_err() || refused.as_ref().unwrap().2.is_err() || bad == "::", "{bad}: {refused:?}");
     }
