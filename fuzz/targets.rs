@@ -4,19 +4,23 @@
 //! these functions; the corpus in `fuzz/corpus` is replayed by the test below.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
 use specconv::{Seccomp, SeccompAction, SeccompArg, SeccompOperator, SeccompRule};
 
-use crate::cgroup::{Driver, Layout};
+use crate::cgroup::wire::Message;
+use crate::cgroup::{DeviceRules, Driver, Hierarchy, Instance, Layout, Mode, Systemd};
 use crate::container::Record;
 use crate::host::Host;
 use crate::launch::rendezvous;
 use crate::plan::{self, Facts, Wishes};
 use crate::seccomp::{Abi, Unknown, compiler};
-use crate::{cli, container, program, rootfs};
+use crate::{cgroup, cli, container, identity, network, notify, program, rdt, rootfs, signal, sys};
 
-/// A config.json: what it means, and what this program would then do on a host of cgroup v2 and on one of both.
+/// A config.json: what it means, and what this program would then do on a host of cgroup v2 with systemd, and on one of both
+/// versions.
 pub fn config(bytes: &[u8]) {
     let config = match specconv::convert(bytes) {
         Ok(converted) => converted.config,
@@ -24,19 +28,22 @@ pub fn config(bytes: &[u8]) {
     };
     let host =
         Host { uid: 0, gid: 0, in_user_namespace: false, setgroups_denied: false, selinux: true, apparmor: true };
-    for (own, mounts) in [("0::/\n", ""), ("4:memory:/a\n1:cpu,cpuacct:/\n0::/user\n", HYBRID)] {
+    let systemd = Systemd { instance: Instance::System, root: String::new() };
+    for (own, mounts, driver) in
+        [("0::/\n", UNIFIED, Driver::Systemd), ("4:memory:/a\n1:cpu,cpuacct:/\n0::/user\n", HYBRID, Driver::Cgroupfs)]
+    {
         let facts = Facts {
             host: &host,
             layout: &Layout::from_mounts(own, mounts),
             helpers: None,
-            systemd: None,
+            systemd: Some(&systemd),
             lending: true,
             rootfs: PathBuf::from("/b/rootfs"),
             bundle: PathBuf::from("/b"),
         };
         let wishes = Wishes {
             id: "web",
-            driver: Driver::Cgroupfs,
+            driver,
             rootless_cgroups: false,
             no_pivot: false,
             no_new_keyring: false,
@@ -48,6 +55,8 @@ pub fn config(bytes: &[u8]) {
         }
     }
 }
+
+const UNIFIED: &str = "31 23 0:28 / /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw";
 
 const HYBRID: &str = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
 33 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
@@ -61,17 +70,69 @@ pub fn parts(bytes: &[u8]) {
     specconv::convert_resources(bytes).ok();
 }
 
-/// A state file: what was understood is written again as it was.
+/// What `update` merges, parted by a zero byte: what a container has, and what is asked for. What it has afterwards can be
+/// updated again, and asking for the same changes nothing more.
+pub fn update(bytes: &[u8]) {
+    let half = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    let (current, asked) = (&bytes[..half], bytes.get(half + 1..).unwrap_or(b"{}"));
+    specconv::resources_of_config(current).ok();
+    let Ok(update) = specconv::update(current, asked) else { return };
+    let again = specconv::update(&update.remembered, asked).unwrap();
+    let json = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).unwrap();
+    assert_eq!(json(&again.remembered), json(&update.remembered));
+    let layout = Layout::from_mounts("4:memory:/a\n1:cpu,cpuacct:/\n0::/user\n", HYBRID);
+    let request = cgroup::Request {
+        id: "web",
+        cgroups_path: None,
+        driver: Driver::Cgroupfs,
+        resources: &update.changes,
+        rootless: false,
+        in_user_namespace: false,
+        delegate_to: None,
+        annotations: &BTreeMap::new(),
+        systemd: None,
+        delegated: None,
+    };
+    for layout in [layout, Layout::from_mounts("0::/\n", UNIFIED)] {
+        cgroup::plan_update(&request, DeviceRules::Change, &layout).ok();
+    }
+}
+
+/// One mount, a word a line: its destination, type and source, then its options; what a config with it means.
+pub fn mount(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let mut words = text.split('\n');
+    let mut next = || words.next().unwrap_or_default();
+    let mount = json!({"destination": next(), "type": next(), "source": next(), "options": words.collect::<Vec<_>>()});
+    let maps = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let spec = json!({
+        "ociVersion": "1.2.0",
+        "root": {"path": "rootfs"},
+        "process": {"cwd": "/", "args": ["sh"], "user": {"uid": 0, "gid": 0}},
+        "mounts": [mount],
+        "linux": {"namespaces": [{"type": "mount"}, {"type": "user"}, {"type": "pid"}], "uidMappings": maps, "gidMappings": maps},
+    });
+    config(spec.to_string().as_bytes());
+}
+
+/// A state file: what was understood is written again as it was. And what the library tells its deputy.
 pub fn record(bytes: &[u8]) {
     if let Ok(record) = serde_json::from_slice::<Record>(bytes) {
         let again = serde_json::to_vec(&record).unwrap();
         assert_eq!(serde_json::from_slice::<Record>(&again).unwrap(), record);
     }
+    assert!(container::crosses_whole(bytes));
 }
 
-/// A command line, a word a line.
+/// A command line, a word a line; and what such words can be.
 pub fn command_line(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
+    for word in text.split('\n') {
+        signal::parse(word).ok();
+        cli::size(word).ok();
+        cli::duration(word).ok();
+        specconv::parse_user(word).ok();
+    }
     cli::read(&text.split('\n').collect::<Vec<_>>());
 }
 
@@ -81,6 +142,18 @@ pub fn passwd(bytes: &[u8]) {
         if let Some(home) = program::home_in(bytes, uid) {
             assert!(!home.is_empty() && !home.contains(['\0', ':', '\n']), "{home:?}");
         }
+        cli::account(&String::from_utf8_lossy(bytes), uid);
+    }
+}
+
+/// What ps(1) prints, in which users' command lines stand: no process of others is shown.
+pub fn ps(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let Ok(rows) = cli::rows_of(&text, &[1, 42]) else { return };
+    let column = rows.lines().next().unwrap().split_whitespace().position(|title| title == "PID").unwrap();
+    for row in rows.lines().skip(1) {
+        let pid = row.split_whitespace().nth(column).unwrap().parse::<i32>().unwrap();
+        assert!([1, 42].contains(&pid), "{row:?}");
     }
 }
 
@@ -96,7 +169,9 @@ pub fn executable(bytes: &[u8]) {
 /// Files of /proc, in which users' names of mount points and programs stand.
 pub fn procfs(bytes: &[u8]) {
     container::parse_start_time(bytes);
+    identity::label::is_unconfined(bytes);
     let text = String::from_utf8_lossy(bytes);
+    rdt::mounted(&text).for_each(drop);
     let (own, mounts) = text.split_once('\0').unwrap_or(("0::/\n", &text));
     for hierarchy in Layout::from_mounts(own, mounts).hierarchies {
         assert!(hierarchy.is_v2() || !hierarchy.controllers.is_empty());
@@ -106,6 +181,95 @@ pub fn procfs(bytes: &[u8]) {
     }
     for mount in rootfs::points_below(mounts.as_bytes(), Path::new("/b/rootfs")) {
         assert!(!mount.as_os_str().is_empty() && mount.is_relative(), "{mount:?}");
+    }
+}
+
+/// Files of cgroups and of resctrl, whose lines newer kernels add to; two of them, parted by a zero byte.
+pub fn cgroup_files(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    cgroup::stats::all(&text);
+    cgroup::watch::sum(&text, &["oom_kill", "max"]);
+    if let Some(understood) = cgroup::understood(&text) {
+        assert_eq!(cgroup::understood(&understood).as_ref(), Some(&understood));
+    }
+    let (asked, schemata) = text.split_once('\0').unwrap_or(("L3:0=f", &text));
+    rdt::line_with(schemata, "L3:");
+    for step in [None, Some(0), Some(10)] {
+        rdt::stands(asked, schemata, step);
+    }
+}
+
+/// A cgroupsPath, an id, and the runtime's own cgroup with the root of its mount, a line each: no cgroup lies outside of the
+/// mount, and no unit of systemd's is a path.
+pub fn cgroup_path(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let mut lines = text.split('\n');
+    let mut next = || lines.next().unwrap_or_default();
+    let (wish, id, own, root) = (next(), next(), next(), next());
+    let plain = |path: &str| path.split('/').all(|name| !matches!(name, "" | "." | ".."));
+    for (controllers, mode) in [(vec![], Mode::Unified), (vec![], Mode::Hybrid), (vec!["cpu".to_owned()], Mode::Legacy)]
+    {
+        let hierarchy = Hierarchy { mount_point: "/m".into(), root: root.into(), controllers, own: own.into() };
+        for wish in [None, Some(wish)] {
+            if let Ok(place) = cgroup::place::place(wish, id, &hierarchy, mode) {
+                assert!(plain(&place.path), "{place:?}");
+            }
+        }
+        if let Ok(place) = cgroup::place::place_of_unit(own, &hierarchy) {
+            assert!(plain(&place.path), "{place:?}");
+        }
+    }
+    let Ok((unit, slice)) = cgroup::unit(Some(wish), id, Instance::System) else { return };
+    assert!(plain(&unit.name), "{unit:?}");
+    if let Ok(path) = unit.path(&slice) {
+        assert!(plain(&path), "{path:?}");
+    }
+    cgroup::expand(&slice).ok();
+}
+
+/// A property of systemd's in an annotation, as text: what is understood can be told over D-Bus.
+pub fn property(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Some(value) = cgroup::variant::parse(text) {
+        crosses_the_bus(&[value]);
+    }
+    let annotations =
+        ["TimeoutStopUSec", "KillMode"].map(|name| (format!("org.systemd.property.{name}"), text.to_owned()));
+    cgroup::variant::annotated(&annotations.into()).ok();
+}
+
+/// What comes from a bus: messages that were understood can be told again. Also the address of one.
+pub fn dbus(bytes: &[u8]) {
+    let mut waiting = bytes.to_vec();
+    while let Ok(Some(message)) = Message::take(&mut waiting) {
+        if let Some(values) = message.values() {
+            crosses_the_bus(&values);
+        }
+    }
+    for address in cgroup::Address::parse(&String::from_utf8_lossy(bytes)) {
+        assert!(address.is_bus);
+    }
+}
+
+fn crosses_the_bus(values: &[cgroup::wire::Value]) {
+    let call = |values: &[cgroup::wire::Value]| Message::call("a.b", "/a", "a.b", "C", values).encode();
+    let mut told = call(values);
+    let bytes = told.clone();
+    let heard = Message::take(&mut told).unwrap().unwrap();
+    // Not the values themselves: no number that is none is equal to itself.
+    assert_eq!(call(&heard.values().unwrap()), bytes, "{values:?}");
+}
+
+/// What the kernel says of network devices, whose names and addresses are others', and what a program says to its
+/// service manager.
+pub fn datagram(bytes: &[u8]) {
+    notify::is_ready(bytes);
+    let mut answers = Vec::new();
+    sys::netlink::take(bytes, &mut answers).ok();
+    for answer in answers {
+        for (_, value) in network::attributes(&answer.body) {
+            assert!(value.len() <= answer.body.len());
+        }
     }
 }
 
@@ -240,14 +404,22 @@ mod tests {
     type Target = (&'static str, fn(&[u8]));
 
     /// Every function here by its name, which is that of its program and of its corpus.
-    const TARGETS: [Target; 9] = [
+    const TARGETS: [Target; 17] = [
         ("config", config),
         ("parts", parts),
+        ("update", update),
+        ("mount", mount),
         ("record", record),
         ("command_line", command_line),
         ("passwd", passwd),
+        ("ps", ps),
         ("executable", executable),
         ("procfs", procfs),
+        ("cgroup_files", cgroup_files),
+        ("cgroup_path", cgroup_path),
+        ("property", property),
+        ("dbus", dbus),
+        ("datagram", datagram),
         ("link", link),
         ("seccomp", seccomp),
     ];

@@ -289,7 +289,7 @@ impl Message {
 }
 
 /// The attributes in a message, as far as they are well-formed.
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(crate) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let [l0, l1, k0, k1] = *bytes.first_chunk::<4>()?;
         let length = usize::from(u16::from_ne_bytes([l0, l1]));

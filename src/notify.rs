@@ -145,7 +145,7 @@ impl Relay {
 }
 
 /// Whether one of the lines is `READY=1`; runc looks at the first alone, and misses it after a `STATUS=`.
-fn is_ready(datagram: &[u8]) -> bool {
+pub(crate) fn is_ready(datagram: &[u8]) -> bool {
     datagram.split(|byte| *byte == b'\n').any(|line| line == b"READY=1")
 }
 

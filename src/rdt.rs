@@ -470,7 +470,7 @@ fn counter(domain: BorrowedFd<'_>, file: &str) -> u64 {
 }
 
 /// The last line that speaks of this, as runc takes it.
-fn line_with(schemata: &str, word: &str) -> String {
+pub(crate) fn line_with(schemata: &str, word: &str) -> String {
     schemata.lines().rfind(|line| line.contains(word)).unwrap_or_default().trim().to_owned()
 }
 
@@ -499,7 +499,7 @@ fn write_schemata(class: BorrowedFd<'_>, lines: &[String]) -> Result<()> {
 /// Whether a line asks for what stands in a class's `schemata` already. `step` is what the kernel rounds up to.
 ///
 /// As text the two differ: the kernel pads names and numbers, and orders the caches.
-fn stands(asked: &str, schemata: &str, step: Option<u64>) -> bool {
+pub(crate) fn stands(asked: &str, schemata: &str, step: Option<u64>) -> bool {
     let parts = |line: &str| line.split_once(':').map(|(name, rest)| (name.trim().to_owned(), rest.to_owned()));
     let Some((name, asked)) = parts(asked) else { return false };
     let Some((_, now)) = schemata.lines().filter_map(parts).find(|(other, _)| *other == name) else { return false };
@@ -518,7 +518,7 @@ fn stands(asked: &str, schemata: &str, step: Option<u64>) -> bool {
 }
 
 /// Mount points of resctrl in a mountinfo table (proc_pid_mountinfo(5)).
-fn mounted(table: &str) -> impl Iterator<Item = PathBuf> {
+pub(crate) fn mounted(table: &str) -> impl Iterator<Item = PathBuf> {
     table.lines().filter_map(|line| {
         let (mount, filesystem) = line.split_once(" - ")?;
         let point = mount.split(' ').nth(4).filter(|_| filesystem.starts_with("resctrl "))?;

@@ -342,6 +342,12 @@ fn parse(list: &str) -> Option<BTreeMap<Devices, u8>> {
     Some(exceptions)
 }
 
+/// What is understood of a `devices.list`, as lines again: for the fuzzer.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn understood(list: &str) -> Option<String> {
+    Some(parse(list)?.iter().map(|(devices, access)| format!("{devices} {}\n", letters(*access))).collect())
+}
+
 /// The few instructions we need (the kernel's bpf/standardization/instruction-set.rst).
 mod assembler {
     use super::{ALL, Instruction, Rule};

@@ -33,12 +33,18 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use specconv::{Limit, Memory, Resources, Swap, Warning};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use dbus::{Address, wire};
 pub use delegated::Delegated;
+#[cfg(any(test, fuzzing))]
+pub(crate) use devices::understood;
 pub use group::{Cgroup, Entrance};
 pub use layout::{Hierarchy, Layout, Mode};
 pub use make::make;
 pub use place::Place;
 pub use systemd::{Instance, Systemd};
+#[cfg(any(test, fuzzing))]
+pub(crate) use systemd::{expand, unit, variant};
 pub use update::{Before, DeviceRules, plan_update};
 pub use write::Write;
 

@@ -7,6 +7,9 @@ mod parse;
 mod v1;
 mod v2;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use parse::all;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -103,7 +103,7 @@ impl Watch {
 }
 
 /// What these counters have come to. One that the kernel does not have counts nothing.
-fn sum(events: &str, counters: &[&str]) -> u64 {
+pub(crate) fn sum(events: &str, counters: &[&str]) -> u64 {
     counters.iter().filter_map(|counter| value(events, counter)?.parse::<u64>().ok()).sum()
 }
 

@@ -216,6 +216,11 @@ fn dispatch(program: &str, global: &Global, parsed: Parsed, operands: Vec<String
     Ok(done?)
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use quantity::{duration, size};
+#[cfg(any(test, fuzzing))]
+pub(crate) use report::{account, rows_of};
+
 /// Reads a command line and the limits in it, and does nothing: for the fuzzer.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn read(words: &[&str]) -> Option<()> {

@@ -91,7 +91,7 @@ pub fn ps_table(pids: &[i32], arguments: &[String]) -> anyhow::Result<String> {
     rows_of(&String::from_utf8_lossy(&output.stdout), pids)
 }
 
-fn rows_of(printed: &str, pids: &[i32]) -> anyhow::Result<String> {
+pub(crate) fn rows_of(printed: &str, pids: &[i32]) -> anyhow::Result<String> {
     let mut lines = printed.lines();
     let header = lines.next().unwrap_or_default();
     let column = header.split_whitespace().position(|title| title == "PID");
@@ -117,7 +117,7 @@ pub fn listed(container: &Container, accounts: &str) -> crate::Result<OciState> 
 }
 
 /// The name of a user in the text of the host's passwd(5).
-fn account(accounts: &str, uid: u32) -> Option<&str> {
+pub(crate) fn account(accounts: &str, uid: u32) -> Option<&str> {
     let uid = uid.to_string();
     accounts.lines().find_map(|line| {
         let mut fields = line.split(':');

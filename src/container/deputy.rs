@@ -158,6 +158,19 @@ pub fn serve(number: &OsStr, sealed: Result<()>) -> u8 {
     u8::from(!told)
 }
 
+/// Whether these bytes are an errand or an answer, which then are written as they were: for the fuzzer.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn crosses_whole(bytes: &[u8]) -> bool {
+    let same = |once: Vec<u8>, again: serde_json::Result<Vec<u8>>| again.is_ok_and(|again| once == again);
+    let errand = |bytes: &[u8]| serde_json::from_slice::<Errand>(bytes).and_then(|errand| serde_json::to_vec(&errand));
+    let answer = |bytes: &[u8]| serde_json::from_slice::<Answer>(bytes).and_then(|answer| serde_json::to_vec(&answer));
+    match (errand(bytes), answer(bytes)) {
+        (Ok(once), _) => same(once.clone(), errand(&once)),
+        (_, Ok(once)) => same(once.clone(), answer(&once)),
+        _ => true,
+    }
+}
+
 fn run(socket: &mut UnixStream) -> Result<(Process, Option<OwnedFd>, Vec<String>)> {
     let mut text = Vec::new();
     socket.read_to_end(&mut text).map_err(refused!("read")).doing("hear what to do")?;

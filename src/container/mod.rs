@@ -50,6 +50,8 @@ pub use crate::cgroup::watch::PressureLevel;
 pub use create::{Created, create};
 pub use delete::{Deletion, delete};
 pub use deputy::Deputy;
+#[cfg(any(test, fuzzing))]
+pub(crate) use deputy::crosses_whole;
 pub use descriptors::check_preserved;
 pub use exec::Execed;
 pub use kill::Whom;

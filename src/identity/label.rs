@@ -107,7 +107,7 @@ fn write_apparmor(proc: BorrowedFd<'_>, profile: &str, no_new_privileges: bool) 
 
 /// Whether the answer of attr/current is exactly `unconfined`; `unconfined_shop` is a profile, and so is every
 /// answer with a mode behind it (`docker-default (enforce)`).
-fn is_unconfined(current: &[u8]) -> bool {
+pub(crate) fn is_unconfined(current: &[u8]) -> bool {
     current.trim_ascii_end().strip_suffix(b"\0").unwrap_or(current.trim_ascii_end()) == b"unconfined"
 }
 

@@ -141,6 +141,19 @@ pub(super) fn huge_page_size(name: &str) -> Option<String> {
     })
 }
 
+/// Reads the same text as every format: for the fuzzer.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn all(text: &str) -> Option<()> {
+    (number(text), pairs(text), row(text), usage_all(text), block_io(text), rdma(text));
+    io_stat(text, &mut BlockIoStats::default());
+    // A number of text may be as many as there are processors.
+    if text.len() < 100 {
+        list(text);
+    }
+    psi(text)?;
+    huge_page_size(text).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

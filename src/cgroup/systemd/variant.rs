@@ -188,9 +188,7 @@ impl<'a> Parser<'a> {
             _ => {
                 let word = self.word();
                 match (keyword(word), known) {
-                    (Some(said), known) if known.is_none_or(|known| known == said) => {
-                        self.value(Some(said), depth + 1)
-                    }
+                    (Some(said), known) if known.is_none_or(|known| known == said) => self.value(Some(said), depth + 1),
                     (Some(_), _) => None,
                     (None, known) => typed_word(word, known),
                 }
