@@ -14,7 +14,7 @@ use super::{Lent, Owners, Plan};
 use crate::compat::mount_api::Detached;
 use crate::compat::mount_setattr::{Change, attribute};
 use crate::compat::{clone3, pid_procfs, pidfd};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::sys::file::{self, CWD, Mode, OFlags};
 use crate::sys::mount::MountAttr;
 use crate::sys::process::{self, Birth, Child, Side};
@@ -37,12 +37,20 @@ pub(super) fn lend(plan: &Plan, owners: &Owners<'_>) -> Result<Vec<Lent>> {
     let mut lent = Vec::new();
     for (position, mount) in plan.mounts.iter().enumerate() {
         if concerns(plan, mount) {
-            let tree = one(plan, mount, owners, &mut mappings)
-                .at(|| format!("mounts[{}] ({})", mount.index, mount.destination.display()))?;
+            let tree = match one(plan, mount, owners, &mut mappings) {
+                // Before Linux 5.12: init opens it, if the container's root may.
+                Err(error) if error.kind() == Kind::Unsupported && init_may_try(mount) => continue,
+                tree => tree.at(|| format!("mounts[{}] ({})", mount.index, mount.destination.display()))?,
+            };
             lent.push(Lent { mount: position, tree });
         }
     }
     Ok(lent)
+}
+
+/// Whether a mount is lent for nothing but its source, which init may reach as well.
+fn init_may_try(mount: &Mount) -> bool {
+    matches!(&mount.kind, MountKind::Bind(bind) if mount.id_map.is_none() && !is_door(&bind.source))
 }
 
 fn one<'a>(plan: &Plan, mount: &'a Mount, owners: &Owners<'_>, mappings: &mut Mappings<'a>) -> Result<OwnedFd> {

@@ -73,6 +73,31 @@ calls! {
     memfd_create: [SYS_memfd_create],
 }
 
+/// Before Linux 5.12 the runtime cannot lend its mounts: what the container's root may reach, init opens.
+#[test]
+fn binds_go_into_a_user_namespace() {
+    require!(is_root(), "root of the host");
+    require!(is_orlop(), "a runtime of many roads");
+    let mut bundle = ambitious();
+    bundle.user_namespace(100_000).args(&["cat", "/mnt/v/f"]).write();
+    let api = [
+        libc::SYS_fsopen,
+        libc::SYS_fsconfig,
+        libc::SYS_fsmount,
+        libc::SYS_fspick,
+        libc::SYS_open_tree,
+        libc::SYS_move_mount,
+        libc::SYS_mount_setattr,
+    ];
+    for calls in [&api[..], &[libc::SYS_mount_setattr]] {
+        for errno in [libc::ENOSYS, libc::EPERM] {
+            let mut command = bundle.command(&bundle.with_bundle(&["run"]));
+            without(&mut command, calls, errno);
+            assert_eq!(bundle.finish(command).ok().stdout, "volume\n");
+        }
+    }
+}
+
 /// A kernel without keyrings is one thing; keyrings that we may not make are another, and there is a flag for it.
 #[test]
 fn keyctl() {
