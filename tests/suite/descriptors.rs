@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::require;
 use crate::support::console::ConsoleSocket;
+use crate::support::filter::as_asked;
 use crate::support::outcome::{after, called_by, on_terminal};
 use crate::support::{Bundle, is_root};
 
@@ -209,6 +210,7 @@ fn a_foreground_terminal_is_passed_through() {
     bundle.edit(|spec| spec["process"]["terminal"] = json!(true)).write();
     let inner = bundle.command(&bundle.with_bundle(&["run"]));
     let mut command = on_terminal(&inner);
+    as_asked(&mut command);
     command.stdin(std::process::Stdio::piped());
     let mut running = bundle.spawn(command);
     crate::support::wait_until("the terminal", || running.said().contains("terminal"));
