@@ -10,6 +10,7 @@ use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use specconv::{Config, IdMap, NamespaceKind, TimeOffset};
@@ -18,7 +19,9 @@ use crate::compat::openat2::{self, Mounts};
 use crate::compat::procfs;
 use crate::error::{Context, Error, Result};
 use crate::sys::file::{self, Mode, OFlags, fstat};
-use crate::sys::{self, Errno, namespace, process::Pid, refused};
+use crate::sys::process::{Ended, Pid};
+use crate::sys::spawn::{self, Output};
+use crate::sys::{self, Errno, namespace, refused};
 
 /// Everything decided about the container's namespaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -382,17 +385,19 @@ fn write_proc(pid: Pid, file: &str, text: &str) -> Result<()> {
 }
 
 fn run_helper(helper: &Path, pid: Pid, maps: &[IdMap]) -> Result<()> {
-    let mut command = std::process::Command::new(helper);
-    command.env_clear().arg(pid.to_string());
-    for map in maps {
-        command.arg(map.container.to_string()).arg(map.host.to_string()).arg(map.size.to_string());
+    let text =
+        |word: &[u8]| CString::new(word).map_err(|_nul| Error::invalid(helper.display(), "there is a zero byte in it"));
+    let path = text(helper.as_os_str().as_bytes())?;
+    let mut args = vec![path.clone(), text(pid.to_string().as_bytes())?];
+    for number in maps.iter().flat_map(|map| [map.container, map.host, map.size]) {
+        args.push(text(number.to_string().as_bytes())?);
     }
-    let output = command.output().map_err(refused!("execve", "{helper:?}")).doing("map ids")?;
-    if output.status.success() {
+    let Output { ended, stderr, .. } = spawn::output(&path, &args, &[]).doing("map ids")?;
+    if ended == Ended::Exited(0) {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(Error::new(crate::Kind::Other, format!("{}: {}: {}", helper.display(), output.status, said.trim())))
+    let said = String::from_utf8_lossy(&stderr);
+    Err(Error::new(crate::Kind::Other, format!("{}: {ended}: {}", helper.display(), said.trim())))
 }
 
 /// Opens our own timens_offsets before any namespace is entered: the right to write is judged by who opened it.

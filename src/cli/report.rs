@@ -1,12 +1,17 @@
 //! What commands print: the JSON and the tables, in runc's shapes.
 
+use std::ffi::{CString, OsString};
 use std::fmt::Display;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use anyhow::{Context, bail};
 
 use crate::container::{Container, OciState};
+use crate::program;
+use crate::sys::process::Ended;
+use crate::sys::spawn;
 
 /// Writes to standard output as it stands.
 ///
@@ -84,11 +89,16 @@ pub fn ps_table(pids: &[i32], arguments: &[String]) -> anyhow::Result<String> {
     if arguments.is_empty() {
         arguments.push("-ef");
     }
-    let output = std::process::Command::new("ps").args(arguments).output().context("cannot run ps")?;
-    if !output.status.success() {
-        bail!("ps: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim_end());
+    let path = program::find("ps", &std::env::var("PATH").unwrap_or_default()).context("cannot run ps")?;
+    let args: Vec<CString> =
+        std::iter::once(&"ps").chain(&arguments).map(|word| CString::new(*word)).collect::<Result<_, _>>()?;
+    let variable = |(name, value): (OsString, OsString)| [name.as_bytes(), b"=", value.as_bytes()].concat();
+    let env: Vec<CString> = std::env::vars_os().map(variable).map(CString::new).collect::<Result<_, _>>()?;
+    let said = spawn::output(&CString::new(path.into_os_string().into_vec())?, &args, &env).context("cannot run ps")?;
+    if said.ended != Ended::Exited(0) {
+        bail!("ps: {}: {}", said.ended, String::from_utf8_lossy(&said.stderr).trim_end());
     }
-    rows_of(&String::from_utf8_lossy(&output.stdout), pids)
+    rows_of(&String::from_utf8_lossy(&said.stdout), pids)
 }
 
 pub(crate) fn rows_of(printed: &str, pids: &[i32]) -> anyhow::Result<String> {
