@@ -26,8 +26,6 @@ struct Loss {
     /// `ENOSYS` or `EPERM`, where it is lost with one alone.
     only: Option<String>,
     reason: String,
-    #[serde(default)]
-    sometimes: bool,
 }
 
 #[derive(serde::Deserialize)]
@@ -57,7 +55,7 @@ fn without(names: &[&str], errno: &str) {
         .loss
         .iter()
         .filter(lost)
-        .map(|loss| Known { test: &loss.test, reason: &loss.reason, sometimes: loss.sometimes })
+        .map(|loss| Known { test: &loss.test, reason: &loss.reason, sometimes: false })
         .collect();
     let asked = format!("{errno} {}", calls.join(" "));
     again::run(&format!("{errno} {}", names.join(" ")), &["suite"], &[("ORLOP_WITHOUT", &asked)], &known);

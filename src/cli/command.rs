@@ -50,7 +50,7 @@ pub(super) fn run(global: &Global, run: Run, operands: Vec<String>, log: &Log) -
         created.container.start()?;
         match (foreground, readiness) {
             (None, None) => Ok(None),
-            (None, Some(relay)) => created.container.wait_until_ready(&relay).map(|()| None),
+            (None, Some(relay)) => relay.serve(created.init.pid(), created.init.watched()?).map(|()| None),
             (Some(mut foreground), readiness) => {
                 if let Some(relay) = readiness {
                     foreground.invite(Readiness(relay));
@@ -73,9 +73,14 @@ pub(super) fn run(global: &Global, run: Run, operands: Vec<String>, log: &Log) -
 pub(super) fn start(global: &Global, operands: &[String]) -> Done {
     let mut container = load(global, operands)?;
     let readiness = container.readiness()?;
+    let init = if readiness.is_some() { container.init()? } else { None };
+    // What cannot be waited for is refused before anything runs.
+    if let Some(init) = &init {
+        init.watched()?;
+    }
     container.start()?;
-    if let Some(relay) = readiness {
-        container.wait_until_ready(&relay)?;
+    if let (Some(relay), Some(init)) = (readiness, init) {
+        relay.serve(init.pid(), init.watched()?)?;
     }
     Ok(0)
 }

@@ -43,19 +43,12 @@ impl Container {
     }
 
     /// Listens for the program's word that it is ready, if the caller has a service manager to tell it
-    /// (`NOTIFY_SOCKET`) and had it when the container was created. To be called before [`Container::start`].
+    /// (`NOTIFY_SOCKET`) and had it when the container was created. To be called before [`Container::start`]; then
+    /// [`Relay::serve`], with init as it is found before.
     pub fn readiness(&self) -> Result<Option<Relay>> {
         match notify::requested() {
             Some(manager) => Relay::listen(self.dir.dirfd(), &manager),
             None => Ok(None),
-        }
-    }
-
-    /// Waits until the program says it is ready, or ends, and tells the service manager.
-    pub fn wait_until_ready(&self, relay: &Relay) -> Result<()> {
-        match self.init()? {
-            Some(init) => relay.serve(init.pid(), init.watched()?),
-            None => Ok(()),
         }
     }
 
