@@ -11,11 +11,11 @@ use crate::support::outcome::{after, called_by, on_terminal};
 use crate::support::{Bundle, is_root};
 
 /// Lists the open descriptors of a fresh shell; the directory's own is closed again when it is listed.
-const LIST: &str = "cd /proc/self/fd; for f in $(seq 0 70); do [ -e $f ] && echo -n \"$f \"; done; true";
+const LIST: &str = "cd /proc/self/fd; for f in $(seq 0 70) 1000; do [ -e $f ] && echo -n \"$f \"; done; true";
 
-/// The command, started with descriptors 3 to 50 open and inheritable.
+/// The command, started with descriptors 3 to 50 and 1000 open and inheritable.
 fn with_open_descriptors(inner: &Command, script: &str) -> Command {
-    let script = format!("for i in $(seq 3 50); do eval \"exec $i</etc/passwd\"; done; {script} exec \"$@\"");
+    let script = format!("for i in $(seq 3 50) 1000; do eval \"exec $i</etc/passwd\"; done; {script} exec \"$@\"");
     called_by(&["bash", "-c", &script, "bash"], inner)
 }
 
@@ -67,7 +67,7 @@ fn hooks_see_three_descriptors() {
     let mut bundle = Bundle::new();
     let out = bundle.file("out", "").display().to_string();
     let list = format!(
-        "cd /proc/self/fd; for f in $(seq 0 70); do [ -e $f ] && echo -n \"$f \"; done >> {out}; echo >> {out}"
+        "cd /proc/self/fd; for f in $(seq 0 70) 1000; do [ -e $f ] && echo -n \"$f \"; done >> {out}; echo >> {out}"
     );
     let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", list], "env": ["PATH=/bin:/usr/bin"]}]);
     bundle.edit(|spec| {
