@@ -66,7 +66,6 @@ const HYBRID: &str = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,m
 /// What `exec --process` and `update --resources` read.
 pub fn parts(bytes: &[u8]) {
     specconv::convert_process(bytes, None).ok();
-    specconv::convert_process_of_config(bytes).ok();
     specconv::convert_resources(bytes).ok();
 }
 
