@@ -10,8 +10,8 @@
 //!    1 Spawn         clone: init itself, or an usher          ->  born non-dumpable, with a death signal until Ready
 //!    2 Place         sets the OOM score; attaches the pid to
 //!                    v2 where the clone did not, or has
-//!                    systemd make the cgroup around it; and
-//!                    to its class of Intel RDT                ->  walks into the hierarchies of v1; affinity
+//!                    systemd make the cgroup around it; and       walks into the hierarchies of v1; affinity; closes
+//!                    to its class of Intel RDT                ->  what it inherited and is the host's
 //!    3 MapIds        setgroups, uid_map, gid_map              <-  usher or init: alone in its new user namespace,
 //!                                                                 then becomes its root
 //!    4 Enter         Record{pid}                            <->   usher: joins, makes user and time namespaces,
