@@ -49,6 +49,7 @@ pub fn config(bytes: &[u8]) {
             no_new_keyring: false,
             preserve_fds: 0,
             listen_env: Vec::new(),
+            seccomp_receiver: None,
         };
         if let Err(error) = plan::plan(config.clone(), &facts, &wishes) {
             assert!(!error.to_string().is_empty());

@@ -69,6 +69,7 @@ pub(crate) const FLAGS: [&str; 4] = [
 pub(crate) const RECEIVER: &str = "run.oci.seccomp.receiver";
 
 /// The filter; no default action and no rules is none, as runc reads it. `receiver` is the annotation [`RECEIVER`].
+/// Whether a rule of SCMP_ACT_NOTIFY has its agent is not known here: the environment may name it.
 pub(crate) fn seccomp(asked: spec::Seccomp, receiver: Option<&str>) -> Result<Option<Seccomp>, Invalid> {
     let rules = asked.syscalls.unwrap_or_default();
     let Some(default) = said(asked.default_action) else {
@@ -112,14 +113,6 @@ pub(crate) fn seccomp(asked: spec::Seccomp, receiver: Option<&str>) -> Result<Op
     let listener_metadata = said(asked.listener_metadata);
     if listener_metadata.is_some() && listener_path.is_none() {
         return refuse("linux.seccomp.listenerMetadata", "there is no listenerPath");
-    }
-    if let Some(index) = syscalls.iter().position(|rule| rule.action == SeccompAction::Notify)
-        && listener_path.is_none()
-    {
-        return refuse(
-            format_args!("linux.seccomp.syscalls[{index}].action"),
-            "SCMP_ACT_NOTIFY needs linux.seccomp.listenerPath",
-        );
     }
     Ok(Some(Seccomp {
         default_action,

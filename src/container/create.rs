@@ -89,6 +89,7 @@ pub fn create(request: &Request) -> Result<Created> {
         no_new_keyring: request.no_new_keyring,
         preserve_fds,
         listen_env,
+        seccomp_receiver: seccomp::listener::receiver(),
     };
     let mut plan = plan::plan(converted.config, &facts, &wishes)?;
     warnings.extend(plan.warnings.iter().map(ToString::to_string));

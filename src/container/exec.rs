@@ -55,6 +55,7 @@ impl Container {
             no_new_keyring: false,
             preserve_fds,
             listen_env,
+            seccomp_receiver: crate::seccomp::listener::receiver(),
         };
         let plan = plan::plan_exec(&config, program, &host, &wishes)?;
 

@@ -136,6 +136,8 @@ pub struct Wishes<'a> {
     pub preserve_fds: u32,
     /// Environment for descriptors of socket activation.
     pub listen_env: Vec<(&'static str, String)>,
+    /// The seccomp agent's socket, for a profile that names none.
+    pub seccomp_receiver: Option<PathBuf>,
 }
 
 impl Plan {
@@ -228,7 +230,7 @@ pub fn plan(mut config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Resul
         },
         limits: limits_plan(&config, &process),
         labels: labels_plan(&process, facts.host)?,
-        seccomp: seccomp_plan(&config, &process, &mut warnings)?,
+        seccomp: seccomp_plan(&config, &process, wishes, &mut warnings)?,
         user_namespace: namespaces.user,
         preserve_fds: wishes.preserve_fds,
         listen_env: wishes.listen_env.clone(),
@@ -432,6 +434,7 @@ fn identity_plan(
 fn seccomp_plan(
     config: &Config,
     process: &Process,
+    wishes: &Wishes<'_>,
     warnings: &mut Vec<specconv::Warning>,
 ) -> Result<Option<seccomp::Plan>> {
     let Some(profile) = &config.seccomp else { return Ok(None) };
@@ -440,7 +443,7 @@ fn seccomp_plan(
         seccomp::all_known(profile)?;
     }
     warnings.extend(seccomp::warnings(profile));
-    seccomp::plan(profile, process.no_new_privileges).map(Some)
+    seccomp::plan(profile, process.no_new_privileges, wishes.seccomp_receiver.as_deref()).map(Some)
 }
 
 fn limits_plan(config: &Config, process: &Process) -> limits::Plan {
@@ -554,7 +557,7 @@ pub fn plan_exec(config: &Config, process: Process, host: &Host, wishes: &Wishes
             limits,
             labels: labels_plan(&process, host)?,
             // The container's own, and what is to be known of it was told when that was made.
-            seccomp: seccomp_plan(config, &process, &mut Vec::new())?,
+            seccomp: seccomp_plan(config, &process, wishes, &mut Vec::new())?,
             user_namespace: kinds.contains(&NamespaceKind::User),
             preserve_fds: wishes.preserve_fds,
             listen_env: wishes.listen_env.clone(),

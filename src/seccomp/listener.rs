@@ -5,7 +5,7 @@
 //! comes by write(2), which is why a filter may not notify of that call.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use specconv::{Seccomp, SeccompAction};
@@ -18,16 +18,24 @@ use crate::sys::{Errno, process, socket};
 pub struct Listener {
     /// The agent's socket.
     pub path: PathBuf,
+    /// What says so, for messages.
+    pub said_by: &'static str,
     /// Text for the agent.
     pub metadata: Option<String>,
 }
 
-/// Whether the profile notifies, and whom. A path that no rule needs is not looked at.
-pub(super) fn plan(profile: &Seccomp) -> Result<Option<Listener>> {
-    let notifies = |rule: &&specconv::SeccompRule| {
-        rule.action == SeccompAction::Notify && rule.names.iter().any(|name| super::abi::call(name).is_some())
-    };
-    for (index, rule) in profile.syscalls.iter().enumerate().filter(|(_, rule)| rule.action == SeccompAction::Notify) {
+/// crun's variable for the agent's socket of profiles that name none.
+const RECEIVER: &str = "RUN_OCI_SECCOMP_RECEIVER";
+
+/// What the environment says of the agent's socket.
+pub fn receiver() -> Option<PathBuf> {
+    std::env::var_os(RECEIVER).filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// Whether the profile notifies, and whom: its own agent, or [`receiver`]. A path that no rule needs is not looked at.
+pub(super) fn plan(profile: &Seccomp, receiver: Option<&Path>) -> Result<Option<Listener>> {
+    let notifying = profile.syscalls.iter().enumerate().filter(|(_, rule)| rule.action == SeccompAction::Notify);
+    for (index, rule) in notifying.clone() {
         if rule.names.iter().any(|name| name == "write") {
             return Err(Error::invalid(
                 format_args!("linux.seccomp.syscalls[{index}]"),
@@ -35,14 +43,20 @@ pub(super) fn plan(profile: &Seccomp) -> Result<Option<Listener>> {
             ));
         }
     }
-    let Some(rule) = profile.syscalls.iter().position(|rule| notifies(&rule)) else { return Ok(None) };
-    match &profile.listener_path {
-        Some(path) => Ok(Some(Listener { path: path.clone(), metadata: profile.listener_metadata.clone() })),
-        None => Err(Error::invalid(
-            format_args!("linux.seccomp.syscalls[{rule}].action"),
-            "SCMP_ACT_NOTIFY needs linux.seccomp.listenerPath",
-        )),
-    }
+    let Some((first, _)) = notifying.clone().next() else { return Ok(None) };
+    let (path, said_by) = match (&profile.listener_path, receiver) {
+        (Some(path), _) => (path.as_path(), "linux.seccomp.listenerPath"),
+        (None, Some(path)) if path.is_absolute() => (path, RECEIVER),
+        (None, Some(path)) => return Err(Error::invalid(RECEIVER, format!("{path:?} is not an absolute path"))),
+        (None, None) => {
+            return Err(Error::invalid(
+                format_args!("linux.seccomp.syscalls[{first}].action"),
+                "SCMP_ACT_NOTIFY needs linux.seccomp.listenerPath",
+            ));
+        }
+    };
+    let known = notifying.flat_map(|(_, rule)| &rule.names).any(|name| super::abi::call(name).is_some());
+    Ok(known.then(|| Listener { path: path.to_owned(), said_by, metadata: profile.listener_metadata.clone() }))
 }
 
 /// Connects to the agent; one connection for one process.
@@ -50,9 +64,7 @@ pub(super) fn plan(profile: &Seccomp) -> Result<Option<Listener>> {
 /// # Errors
 /// Where nobody listens: then there is no container either, for its calls would never be answered.
 pub fn connect(listener: &Listener) -> Result<OwnedFd> {
-    socket::connect_unix(&listener.path)
-        .doing("connect to the seccomp agent")
-        .at(|| "linux.seccomp.listenerPath".to_owned())
+    socket::connect_unix(&listener.path).doing("connect to the seccomp agent").at(|| listener.said_by.to_owned())
 }
 
 /// Takes the listener out of the process that loaded the filter; `None` where we cannot (a user without root's rights over

@@ -11,6 +11,7 @@
 //! their arguments in memory: so it is with every runtime, and whoever needs it must leave SCMP_ARCH_X86 out.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use specconv::{Seccomp, SeccompAction, Warning};
 
@@ -53,13 +54,14 @@ pub enum Moment {
     Last,
 }
 
-/// Decides about the filter; a pure function.
+/// Decides about the filter; a pure function. `receiver` is the agent's socket for a profile that names none
+/// ([`listener::receiver`]).
 ///
 /// # Errors
 /// What [`compiler::compile`] refuses; a rule that would notify of write(2), by which init tells the parent the
 /// listener's number: nobody could answer yet.
-pub fn plan(profile: &Seccomp, no_new_privileges: bool) -> Result<Plan> {
-    let listener = listener::plan(profile)?;
+pub fn plan(profile: &Seccomp, no_new_privileges: bool, receiver: Option<&Path>) -> Result<Plan> {
+    let listener = listener::plan(profile, receiver)?;
     let mut flags = flags(profile);
     if listener.is_some() {
         flags = flags | Flags::NEW_LISTENER;

@@ -455,6 +455,22 @@ fn annotations_of_crun_are_understood_or_refused() {
     let relative = annotated(notifying(""), "run.oci.seccomp.receiver", "agent").run();
     relative.fails_with("run.oci.seccomp.receiver");
 
+    // The variable is for who says nothing of it: neither in the profile nor in an annotation.
+    let said_by_nobody = annotated(notifying(""), "a", "b");
+    let run = |bundle: &Bundle, receiver: &str| {
+        let mut command = bundle.write().command(&bundle.with_bundle(&["run"]));
+        command.env("RUN_OCI_SECCOMP_RECEIVER", receiver);
+        bundle.finish(command)
+    };
+    assert!(run(&said_by_nobody, &socket).ok().stderr.contains("Remote I/O error"));
+    assert!(asked.recv().is_ok());
+    run(&said_by_nobody, "agent").fails_with("RUN_OCI_SECCOMP_RECEIVER");
+    run(&said_by_nobody, "/no/such/agent").fails_with("RUN_OCI_SECCOMP_RECEIVER");
+    run(&said_by_nobody, "").fails_with("listenerPath");
+    run(&annotated(notifying(""), "run.oci.seccomp.receiver", &socket), "/no/such/agent").ok();
+    run(&filtered("mkdir /tmp/x; true", notifying(&socket)), "/no/such/agent").ok();
+    run(&filtered("true", no_mkdir(1)), "/no/such/agent").ok();
+
     let unknown = denying(json!([{"names": ["mkdir", "no_such_call"], "action": "SCMP_ACT_ERRNO"}]));
     let strict = "run.oci.seccomp_fail_unknown_syscall";
     annotated(unknown.clone(), strict, "1").run().fails_with("linux.seccomp.syscalls[0].names[1]");

@@ -253,7 +253,7 @@ impl Bundle {
             command
         };
         command.stdin(Stdio::null());
-        for name in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"] {
+        for name in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "RUN_OCI_SECCOMP_RECEIVER"] {
             command.env_remove(name);
         }
         command
