@@ -88,7 +88,7 @@ impl Abi {
 
 /// Those that the profile is for: the native one always, the others in the order of their names there.
 ///
-/// An architecture that this machine cannot run is left out, for none of its calls will ever be seen here.
+/// An architecture without numbers here is left out: it is another machine's, and none of its calls will ever be seen.
 ///
 /// # Errors
 /// Those with the other byte order, as in libseccomp: a profile that names one is not for this machine.

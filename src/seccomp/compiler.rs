@@ -198,7 +198,8 @@ fn rules<'a>(profile: &Seccomp, calls: &[Named<'a>], abi: &Abi) -> Rules<'a> {
             let rule = Rule { number: number.unwrap_or(0), action, conditions: conditions.into(), entry, name };
             match number {
                 Some(_) => found.rules.push(rule),
-                None if abi.socketcall.is_none() => found.absent.push(rule),
+                // libseccomp keeps them, but those that x86 has in no way.
+                None if abi.socketcall.is_none() || multiplexed.is_some() => found.absent.push(rule),
                 None => {}
             }
         }
