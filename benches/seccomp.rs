@@ -2,8 +2,9 @@
 //!
 //! Docker's profile for three architectures and for one: how long compiling takes, how many instructions the filter has,
 //! how long the kernel takes to load it (in a child each time: filters never go away), and how many instructions it
-//! runs for a call that is decided by its number alone, over all numbers that there are. Beside it a filter of one
-//! instruction, which is what the kernel takes in any case.
+//! runs for a call that is decided by its number alone, over all numbers that there are. Beside it the tree that
+//! libseccomp makes of the same profile, loaded in turns with ours, and a filter of one instruction, which is what the
+//! kernel takes in any case.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::{Duration, Instant};
@@ -11,18 +12,24 @@ use std::time::{Duration, Instant};
 use orlop::seccomp::compiler::compile;
 use orlop::seccomp::{Abi, Unknown, sock_filter};
 use orlop::sys::seccomp::{Flags, set_mode_filter};
-use serde_json::json;
 
 #[path = "../tests/syscalls/cbpf.rs"]
 mod cbpf;
 #[path = "../tests/syscalls/docker.rs"]
 mod docker;
+#[path = "../tests/syscalls/reference.rs"]
+mod reference;
 
-/// Times as long as they are worth something, and the best and the middle one.
-fn timed(mut once: impl FnMut() -> Duration) -> (Duration, Duration) {
-    let mut times: Vec<_> = (0..200).map(|_| once()).collect();
-    times.sort();
-    (times[0], times[times.len() / 2])
+/// The best and the middle time of each, taken in turns.
+fn timed<const N: usize>(once: [&dyn Fn() -> Duration; N]) -> [(Duration, Duration); N] {
+    let mut times = [const { Vec::new() }; N];
+    for _ in 0..200 {
+        times.iter_mut().zip(once).for_each(|(times, once)| times.push(once()));
+    }
+    times.map(|mut times| {
+        times.sort();
+        (times[0], times[times.len() / 2])
+    })
 }
 
 /// Loads in a child, which tells how long that took.
@@ -46,40 +53,49 @@ fn load(program: &[sock_filter]) -> Duration {
     }
 }
 
+fn show(what: &str, (best, middle): (Duration, Duration)) {
+    println!("  {what:<16} best {best:>9.1?}   median {middle:>9.1?}");
+}
+
 fn main() {
     let native = Abi::native().unwrap();
+    let mut libseccomp = reference::Reference::start();
+    let allow = [sock_filter { code: 0x06, jt: 0, jf: 0, k: 0x7fff_0000 }];
     for architectures in [&["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"][..], &["SCMP_ARCH_X86_64"]] {
-        let mut profile = docker::docker();
-        profile["architectures"] = json!(architectures);
-        let config = json!({"ociVersion": "1.0.2", "root": {"path": "r"}, "linux": {"seccomp": profile}});
-        let profile = specconv::convert(config.to_string().as_bytes()).unwrap().config.seccomp.unwrap();
+        let profile = reference::docker(architectures);
         let program = compile(&profile, native, Unknown::Enosys).unwrap();
-        println!("Docker's profile, {} architectures: {} instructions", architectures.len(), program.len());
-        let (best, middle) = timed(|| {
+        libseccomp.ask(&profile, architectures[0], true);
+        let tree = libseccomp.answer().unwrap();
+        println!(
+            "Docker's profile, {} architectures: {} instructions, libseccomp's tree {}",
+            architectures.len(),
+            program.len(),
+            tree.len()
+        );
+        let compiled = timed([&|| {
             let start = Instant::now();
             std::hint::black_box(compile(&profile, native, Unknown::Enosys).unwrap());
             start.elapsed()
-        });
-        println!("  compile   best {best:>9.1?}   median {middle:>9.1?}");
-        let (best, middle) = timed(|| load(&program));
-        println!("  load      best {best:>9.1?}   median {middle:>9.1?}");
+        }]);
+        show("compile", compiled[0]);
+        let loaded = timed([&|| load(&program), &|| load(&tree), &|| load(&allow)]);
+        show("load", loaded[0]);
+        show("load, the tree", loaded[1]);
+        show("load, one alone", loaded[2]);
         for name in architectures {
             let abi = Abi::named(name).unwrap();
             let base = if *name == "SCMP_ARCH_X32" { 0x4000_0000 } else { 0 };
             let asking = ["socket", "personality", "clone", "socketcall"].map(|name| abi.number_of(name));
-            let steps: Vec<usize> = (base..base + 600)
-                .filter(|number| !asking.contains(&Some(*number)))
-                .map(|number| cbpf::run(&program, &cbpf::Data { number, arch: abi.audit(), args: [0; 6] }).1)
-                .collect();
-            let sum: usize = steps.iter().sum();
-            let most = steps.iter().max().unwrap();
-            println!(
-                "  {name:<17} at most {most} instructions for a number, {:.1} on average",
-                sum as f64 / steps.len() as f64
-            );
+            let numbers = (base..base + 600).filter(|number| !asking.contains(&Some(*number)));
+            let steps = |program: &[sock_filter]| -> Vec<usize> {
+                let call = |number| cbpf::Data { number, arch: abi.audit(), args: [0; 6] };
+                numbers.clone().map(|number| cbpf::run(program, &call(number)).1).collect()
+            };
+            let told = [steps(&program), steps(&tree)].map(|steps| {
+                let average = steps.iter().sum::<usize>() as f64 / steps.len() as f64;
+                format!("at most {}, {average:.1} on average", steps.iter().max().unwrap())
+            });
+            println!("  {name:<17} instructions for a number {}; the tree {}", told[0], told[1]);
         }
     }
-    let allow = [sock_filter { code: 0x06, jt: 0, jf: 0, k: 0x7fff_0000 }];
-    let (best, middle) = timed(|| load(&allow));
-    println!("one instruction\n  load      best {best:>9.1?}   median {middle:>9.1?}");
 }

@@ -11,7 +11,8 @@ pub struct Data {
 }
 
 impl Data {
-    fn word(&self, offset: u32) -> u32 {
+    /// The word at an offset.
+    pub fn word(&self, offset: u32) -> u32 {
         match offset {
             0 => self.number,
             4 => self.arch,
@@ -23,16 +24,8 @@ impl Data {
 
 /// What the filter answers, and how many instructions that took.
 pub fn run(program: &[sock_filter], data: &Data) -> (u32, usize) {
-    let mut steps = 0;
-    let answer = walk(program, data, |_| steps += 1);
-    (answer, steps)
-}
-
-/// What the filter answers; `visit` is told each instruction on the way.
-pub fn walk(program: &[sock_filter], data: &Data, mut visit: impl FnMut(usize)) -> u32 {
     let (mut accumulator, mut at) = (0u32, 0usize);
-    loop {
-        visit(at);
+    for steps in 1.. {
         let sock_filter { code, jt, jf, k } = program[at];
         at += 1;
         let branch = |taken: bool| usize::from(if taken { jt } else { jf });
@@ -44,8 +37,9 @@ pub fn walk(program: &[sock_filter], data: &Data, mut visit: impl FnMut(usize)) 
             0x25 => at += branch(accumulator > k),
             0x35 => at += branch(accumulator >= k),
             0x45 => at += branch(accumulator & k != 0),
-            0x06 => return k,
+            0x06 => return (k, steps),
             _ => panic!("instruction {code:#x} at {}", at - 1),
         }
     }
+    unreachable!("jumps go forward only")
 }

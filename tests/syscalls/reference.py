@@ -2,9 +2,10 @@
 """libseccomp as the tests' reference: profiles in, programs out, a line each.
 
 First line out: {"version": [..], "numbers": {architecture: {name: number}}} for the names that came on the first line
-in. Then for each line {"default": n, "architectures": [..], "rules": [[action, name, [[index, op, a, b], ..]], ..]}
-the program as hexadecimal, or the error as a negative number. A profile on which libseccomp takes longer than ten
-seconds (it goes round in circles on some) is the end of this process, by SIGALRM.
+in. Then for each line {"default": n, "architectures": [..], "rules": [[action, name, [[index, op, a, b], ..]], ..],
+"tree": whether to search for the number by halving}
+the program as hexadecimal, or the error as a negative number. A profile on which libseccomp takes longer than half
+a second of processor time (it goes round in circles on some) is the end of this process, by SIGPROF.
 """
 
 import ctypes
@@ -27,6 +28,7 @@ lib.seccomp_init.restype = ctypes.c_void_p
 lib.seccomp_version.restype = ctypes.POINTER(Version)
 for call in (lib.seccomp_release, lib.seccomp_arch_remove, lib.seccomp_arch_add, lib.seccomp_export_bpf):
     call.argtypes = [ctypes.c_void_p] + ([] if call is lib.seccomp_release else [ctypes.c_uint32])
+lib.seccomp_attr_set.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32]
 lib.seccomp_rule_add_array.argtypes = [
     ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint, ctypes.POINTER(Compare)]
 
@@ -36,12 +38,15 @@ TOKENS = {
 }
 OPERATORS = {name: number for number, name in enumerate(
     ["SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ"], 1)}
+OPTIMIZE, TREE = 8, 2  # SCMP_FLTATR_CTL_OPTIMIZE
 scratch = os.memfd_create("program")
 
 
 def build(profile):
     context = lib.seccomp_init(profile["default"])
     try:
+        if profile.get("tree") and (done := lib.seccomp_attr_set(context, OPTIMIZE, TREE)):
+            return done
         # The architecture that the library runs on is there already; another one may be asked to play native.
         wanted = profile["architectures"]
         for name in wanted:
@@ -69,5 +74,5 @@ numbers = {arch: {name: lib.seccomp_syscall_resolve_name_arch(token, name.encode
            for arch, token in TOKENS.items()}
 print(json.dumps({"version": [version.major, version.minor, version.micro], "numbers": numbers}), flush=True)
 for line in sys.stdin:
-    signal.alarm(10)
+    signal.setitimer(signal.ITIMER_PROF, 0.5)
     print(build(json.loads(line)), flush=True)
