@@ -1,6 +1,6 @@
 //! The suite on kernels that have less: each family of calls answers ENOSYS, as an older kernel does, then EPERM, as an
-//! engine's filter that is older than the calls; then all families at once. What is lost is a row in
-//! `tests/matrix.toml`, beside docs/kernel-features.md. Not part of a plain `cargo test`: `cargo matrix` runs all of it,
+//! engine's filter that is older than the calls; then all families at once, there with the traps of `tests/security` as well.
+//! What is lost is a row in `tests/matrix.toml`, beside docs/kernel-features.md. Not part of a plain `cargo test`: `cargo matrix` runs all of it,
 //! and `.ci/run` the last two.
 //!
 //! The filter is around the runtime and what it starts (tests/support/filter.rs), not around the engines that some tests
@@ -25,6 +25,8 @@ struct Loss {
     without: Vec<String>,
     /// `ENOSYS` or `EPERM`, where it is lost with one alone.
     only: Option<String>,
+    /// `suite` where nothing is said, or `security`, which only the runs without all families have.
+    program: Option<String>,
     reason: String,
 }
 
@@ -34,8 +36,8 @@ struct Table {
     loss: Vec<Loss>,
 }
 
-/// Runs the suite without the families of these names, with rows for any of them.
-fn without(names: &[&str], errno: &str) {
+/// Runs these test programs without the families of these names, with rows for any of them.
+fn without(names: &[&str], errno: &str, programs: &[&str]) {
     let table: Table = toml::from_str(include_str!("matrix.toml")).unwrap();
     let mut calls = Vec::new();
     for name in names {
@@ -48,7 +50,8 @@ fn without(names: &[&str], errno: &str) {
         }
     }
     let lost = |loss: &&Loss| {
-        loss.only.as_deref().is_none_or(|only| only == errno)
+        programs.contains(&loss.program.as_deref().unwrap_or("suite"))
+            && loss.only.as_deref().is_none_or(|only| only == errno)
             && loss.without.iter().any(|name| names.contains(&name.as_str()))
     };
     let known: Vec<_> = table
@@ -58,7 +61,7 @@ fn without(names: &[&str], errno: &str) {
         .map(|loss| Known { test: &loss.test, reason: &loss.reason, sometimes: false })
         .collect();
     let asked = format!("{errno} {}", calls.join(" "));
-    again::run(&format!("{errno} {}", names.join(" ")), &["suite"], &[("ORLOP_WITHOUT", &asked)], &known);
+    again::run(&format!("{errno} {}", names.join(" ")), programs, &[("ORLOP_WITHOUT", &asked)], &known);
 }
 
 macro_rules! families {
@@ -68,7 +71,7 @@ macro_rules! families {
         fn $family() {
             for errno in ["ENOSYS", "EPERM"] {
                 if true $(&& errno != $spared)? {
-                    without(&[stringify!($family)], errno);
+                    without(&[stringify!($family)], errno, &["suite"]);
                 }
             }
         })*
@@ -77,7 +80,7 @@ macro_rules! families {
         #[test]
         #[ignore = "takes minutes: cargo matrix"]
         fn all_at_once_enosys() {
-            without(&[$(stringify!($family)),*], "ENOSYS");
+            without(&[$(stringify!($family)),*], "ENOSYS", &["suite", "security"]);
         }
 
         /// An engine whose filter is older than all of it.
@@ -86,7 +89,7 @@ macro_rules! families {
         fn all_at_once_eperm() {
             let families = [$((stringify!($family), false $(|| $spared == "EPERM")?)),*];
             let names: Vec<_> = families.iter().filter(|(_, spared)| !spared).map(|(name, _)| *name).collect();
-            without(&names, "EPERM");
+            without(&names, "EPERM", &["suite", "security"]);
         }
     };
 }
