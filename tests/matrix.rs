@@ -1,7 +1,7 @@
 //! The suite on kernels that have less: each family of calls answers ENOSYS, as an older kernel does, then EPERM, as an
-//! engine's filter that is older than the calls; then all families at once, there with the traps of `tests/security` as well.
-//! What is lost is a row in `tests/matrix.toml`, beside docs/kernel-features.md. Not part of a plain `cargo test`: `cargo matrix` runs all of it,
-//! and `.ci/run` the last two.
+//! engine's filter that is older than the calls; then all families at once, there with the traps of `tests/security` as
+//! well. What is lost is a row in `tests/matrix.toml`, beside docs/kernel-features.md. Not part of a plain `cargo test`:
+//! `cargo matrix` runs all of it, and `.ci/run` the last two.
 //!
 //! The filter is around the runtime and what it starts (tests/support/filter.rs), not around the engines that some tests
 //! start: a C library of 2022 makes no thread where clone3 answers EPERM.

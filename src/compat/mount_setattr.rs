@@ -1,8 +1,9 @@
 //! needs    mount_setattr(2)
 //! since    Linux 5.12
 //! instead  mount(2) on a trusted /proc/self/fd/N, with MS_REMOUNT or MS_PRIVATE and its kin, after attaching
-//! loses    attributes of a whole tree (what is mounted below a read-only path stays as it is), idmapped mounts, a bind that is read-only from its first moment, and mounts lent by
-//!          another namespace: with a user namespace, sources of binds that the container's root may not reach
+//! loses    attributes of a whole tree (what is mounted below a read-only path stays as it is), idmapped mounts, a bind
+//!          that is read-only from its first moment, and mounts lent by another namespace: with a user namespace, sources
+//!          of binds that the container's root may not reach
 
 use std::os::fd::BorrowedFd;
 
