@@ -9,14 +9,17 @@ use std::process::Command;
 
 use orlop::seccomp::Abi;
 
-/// Puts a filter around the command in which these calls answer with `errno`.
-pub fn without(command: &mut Command, calls: &[libc::c_long], errno: i32) {
+/// Puts a filter around the command in which these calls answer with `errno`. (The libc crate has the numbers of some of
+/// them for some architectures only.)
+pub fn without(command: &mut Command, calls: &[&str], errno: i32) {
+    let native = Abi::native().unwrap();
+    let number = |name: &str| native.number_of(name).unwrap_or_else(|| panic!("no call {name:?}"));
     let instruction = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
     // seccomp_data.nr is at offset 0.
     let mut program = vec![instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)];
     for (index, call) in calls.iter().enumerate() {
         let to_refusal = (calls.len() - index) as u8;
-        program.push(instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, to_refusal, 0, *call as u32));
+        program.push(instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, to_refusal, 0, number(call)));
     }
     program.push(instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW));
     program.push(instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32));
@@ -40,8 +43,6 @@ pub fn as_asked(command: &mut Command) {
         "EPERM" => libc::EPERM,
         other => panic!("ORLOP_WITHOUT: {other:?} is neither ENOSYS nor EPERM"),
     };
-    let native = Abi::native().unwrap();
-    let number = |name: &str| libc::c_long::from(native.number_of(name).unwrap_or_else(|| panic!("no call {name:?}")));
-    let calls: Vec<_> = calls.split_whitespace().map(number).collect();
+    let calls: Vec<_> = calls.split_whitespace().collect();
     without(command, &calls, errno);
 }
