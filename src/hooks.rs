@@ -336,6 +336,7 @@ fn string(bytes: &[u8]) -> Result<CString> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use rustix::fs::OFlags;
     use std::path::PathBuf;
 
     fn shell(script: &str) -> Hook {
@@ -413,25 +414,48 @@ mod tests {
 
     #[test]
     fn timeout_kills_the_group() {
-        let marker = std::env::temp_dir().join(format!("orlop-hook-{}", std::process::id()));
-        let mut hook = shell(&format!("(sleep 2; touch {}) & sleep 60", marker.display()));
+        let fifo = fifo("timeout");
+        let held = open_fifo(&fifo, OFlags::RDONLY).unwrap();
+        let mut hook = shell(&format!("(sleep 1000 >{}) & sleep 1000", fifo.display()));
         hook.env = Some(vec!["PATH=/bin:/usr/bin".into()]);
         hook.timeout = Some(1);
-        let begun = Instant::now();
         let message = fails(&[hook], "");
         assert!(message.contains("hook ran past specified timeout of 1.0s"), "{message}");
-        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-        std::thread::sleep(Duration::from_secs(2));
-        assert!(!marker.exists(), "the hook's child outlived it");
+        // The hook's child does not outlive it: nobody has the fifo open for writing any more.
+        eventually(|| rustix::io::read(&held, &mut [0; 1]) == Ok(0));
+        std::fs::remove_file(&fifo).unwrap();
+    }
+
+    /// What may take a while on a machine that is busy, and never comes where something is wrong.
+    #[track_caller]
+    fn eventually(mut come: impl FnMut() -> bool) {
+        let begun = Instant::now();
+        while !come() {
+            assert!(begun.elapsed() < Duration::from_secs(60));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn fifo(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("orlop-hook-{name}-{}", std::process::id()));
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        path
+    }
+
+    /// Does not wait for the other side: who reads gets a descriptor, who writes ENXIO where nobody reads.
+    fn open_fifo(path: &std::path::Path, mode: OFlags) -> rustix::io::Result<OwnedFd> {
+        rustix::fs::open(path, mode | OFlags::NONBLOCK | OFlags::CLOEXEC, rustix::fs::Mode::empty())
     }
 
     #[test]
     fn a_child_in_the_background_does_not_keep_us() {
-        let begun = Instant::now();
-        let mut hook = shell("sleep 5 & exit 0");
+        let fifo = fifo("background");
+        let mut hook = shell(&format!("timeout 60 cat {} & exit 0", fifo.display()));
         hook.env = Some(vec!["PATH=/bin:/usr/bin".into()]);
         run(&[hook], &at(HookKind::Poststart, "")).unwrap();
-        assert!(begun.elapsed() < Duration::from_secs(4));
+        // It is there still, and this ends it.
+        eventually(|| open_fifo(&fifo, OFlags::WRONLY).is_ok());
+        std::fs::remove_file(&fifo).unwrap();
     }
 
     #[test]

@@ -427,7 +427,7 @@ impl Sleeper {
     /// Waits for its end, which must come soon.
     fn signal(mut self) -> Option<i32> {
         use std::os::unix::process::ExitStatusExt;
-        for _ in 0..500 {
+        for _ in 0..6000 {
             if let Some(status) = self.0.try_wait().unwrap() {
                 return status.signal();
             }

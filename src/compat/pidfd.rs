@@ -163,7 +163,7 @@ mod tests {
             assert!(!wait_for_end(handle.as_fd(), Some(20)).unwrap());
             signal(&handle, libc::SIGKILL).unwrap();
             // Ended, and not reaped yet.
-            assert!(wait_for_end(handle.as_fd(), Some(5000)).unwrap());
+            assert!(wait_for_end(handle.as_fd(), Some(60_000)).unwrap());
             child.wait().unwrap();
             assert!(wait_for_end(handle.as_fd(), None).unwrap());
             assert_eq!(signal(&handle, 0).unwrap_err().errno, Errno::ESRCH);

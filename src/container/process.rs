@@ -135,7 +135,7 @@ mod tests {
         let pid = i32::try_from(child.id()).unwrap();
         let pidfd = pidfd::open(pid).unwrap();
         let process = Process::new(pid, pidfd);
-        assert!(process.wait_for_end(Some(Duration::from_secs(5))).unwrap());
+        assert!(process.wait_for_end(Some(Duration::from_secs(60))).unwrap());
         assert_eq!(start_time(pid), None);
         child.wait().unwrap();
         assert!(!process.signal(0).unwrap());
