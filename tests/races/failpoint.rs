@@ -45,7 +45,7 @@ impl Held {
             if is_over {
                 return None;
             }
-            assert!(start.elapsed() < Duration::from_secs(10), "nobody reached the failpoint");
+            assert!(start.elapsed() < support::patience(10), "nobody reached the failpoint");
             std::thread::sleep(Duration::from_millis(2));
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::require;
-use crate::support::{Bundle, View, cgroup, is_orlop, is_root, wait_until};
+use crate::support::{Bundle, View, cgroup, is_orlop, is_root, patience, wait_until};
 
 #[track_caller]
 fn stats(bundle: &Bundle) -> Value {
@@ -151,7 +151,7 @@ fn the_library_tells_of_pressure_and_want() {
         assert_eq!(quiet.wait(at_once).unwrap(), Notice::TimeIsUp);
     }
     bundle.exec("head -c 100000000 /dev/zero | tail -c 99999999 | wc -c");
-    let soon = Some(std::time::Duration::from_secs(20));
+    let soon = Some(patience(20));
     for told in pressure.iter_mut().chain([&mut want]) {
         assert_eq!(told.wait(soon).unwrap(), Notice::Happened);
         assert_eq!(told.fds().len(), 2);

@@ -7,14 +7,16 @@ use orlop::container::{self, Container, Deletion, Deputy, ExecRequest, Request, 
 use serde_json::json;
 
 use crate::require;
-use crate::support::{Bundle, binary, is_orlop, is_root, wait_until};
+use crate::support::{Bundle, binary, is_orlop, is_root, patience, wait_until};
 
 fn request(bundle: &Bundle) -> Request {
     bundle.write();
     Request::new(bundle.state_root(), bundle.id(), bundle.path())
 }
 
-const SOON: Option<Duration> = Some(Duration::from_secs(10));
+fn soon() -> Option<Duration> {
+    Some(patience(10))
+}
 
 #[test]
 fn a_caller_with_threads_does_not_fork() {
@@ -43,7 +45,7 @@ fn a_deputy_makes_containers_as_the_library_does() {
     container.start().unwrap();
 
     let execed = deputy.exec(&container, &ExecRequest::new(&["touch", "/tmp/from-exec"])).unwrap();
-    assert!(execed.process.wait_for_end(SOON).unwrap());
+    assert!(execed.process.wait_for_end(soon()).unwrap());
     assert!(bundle.rootfs("tmp/from-exec").exists());
     assert_eq!(container.processes().unwrap(), [created.init.pid()]);
 
@@ -56,8 +58,8 @@ fn a_deputy_makes_containers_as_the_library_does() {
 
     let mut end = container.notify_end().unwrap();
     container.kill(9, Whom::Init).unwrap();
-    assert_eq!(end.wait(Some(Duration::from_secs(10))).unwrap(), container::Notice::Ended);
-    assert!(created.init.wait_for_end(SOON).unwrap());
+    assert_eq!(end.wait(soon()).unwrap(), container::Notice::Ended);
+    assert!(created.init.wait_for_end(soon()).unwrap());
     wait_until("it has stopped", || container.status().unwrap() == Status::Stopped);
     container::delete(&bundle.state_root(), bundle.id(), Deletion::Gentle).unwrap();
     bundle.assert_gone();
@@ -112,7 +114,7 @@ fn a_deputy_hands_the_terminal_back() {
         said.extend_from_slice(&buffer[..length]);
     }
     assert_eq!(String::from_utf8_lossy(&said).trim(), "from the terminal");
-    assert!(created.init.wait_for_end(SOON).unwrap());
+    assert!(created.init.wait_for_end(soon()).unwrap());
     container::delete(&bundle.state_root(), bundle.id(), Deletion::Force).unwrap();
     bundle.assert_gone();
 }

@@ -395,7 +395,7 @@ impl Bundle {
         let start = Instant::now();
         loop {
             let left = Left::of(&self.token);
-            if left.is_nothing() || start.elapsed() > super::patience(2) {
+            if left.is_nothing() || start.elapsed() > super::patience(5) {
                 return left;
             }
             std::thread::sleep(Duration::from_millis(5));

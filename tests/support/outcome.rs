@@ -117,7 +117,7 @@ impl Running {
         String::from_utf8_lossy(&std::fs::read(&self.stdout).unwrap()).into_owned()
     }
 
-    /// Waits for its end; a command that takes longer than half a minute is killed and fails the test.
+    /// Waits for its end; a command that hangs is killed and fails the test.
     #[track_caller]
     pub fn wait(mut self) -> Outcome {
         let start = Instant::now();
