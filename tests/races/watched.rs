@@ -12,7 +12,7 @@ use crate::require;
 use crate::support::canary::Canary;
 use crate::support::console::ConsoleSocket;
 use crate::support::outcome::Outcome;
-use crate::support::{Bundle, is_orlop, is_root, status_field, wait_until};
+use crate::support::{Bundle, executable, is_orlop, is_root, status_field, wait_until};
 
 /// Only who calls the runtime has this.
 const SECRET: &str = "callers-own-secret-word";
@@ -32,6 +32,7 @@ impl Watch {
         let canary = Canary::plant(bundle.scratch("outside"));
         let runtime = bundle.scratch("orlop");
         std::fs::copy(crate::support::binary(), &runtime).unwrap();
+        executable(&runtime);
         let looker = bundle.rootfs("bin/looker");
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/races/looker.c");
         let built = Command::new("cc").args(["-O1", "-static", "-o"]).arg(&looker).arg(source).status().unwrap();
@@ -112,6 +113,7 @@ fn t13_twin_the_looker_sees() {
     let watch = Watch::begin();
     let decoy = watch.bundle.scratch("orlop-decoy");
     std::fs::copy("/bin/sleep", &decoy).unwrap();
+    executable(&decoy);
     // A directory of the host is its descriptor 9.
     let script = "exec 9</usr; exec nsenter --pid --target $0 \"$1\" 1000";
     let mut command = Command::new("sh");
@@ -324,6 +326,7 @@ fn t13_hooks_of_create_container_stay_outside() {
     let mut victim = watch.victim();
     let hook = victim.scratch("orlop-hook");
     std::fs::copy("/bin/sleep", &hook).unwrap();
+    executable(&hook);
     let begun = victim.scratch("begun");
     let touch = json!({"path": "/bin/touch", "args": ["touch", begun]});
     victim.edit(|spec| spec["hooks"] = json!({"createContainer": [touch, {"path": hook, "args": ["hook", "1000"]}]}));

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::require;
-use crate::support::{View, is_orlop, is_root};
+use crate::support::{View, executable, is_orlop, is_root};
 use crate::trap::Trap;
 
 /// T24: CVE-2022-0811: keys that leave /proc/sys, that have no namespace, or whose namespace is the host's.
@@ -264,7 +264,8 @@ fn t28_without_a_mount_namespace_the_host_is_left_alone() {
 fn t28_no_pivot_leaves_no_proc_of_the_host() {
     require!(is_root(), "root of the host");
     let mut trap = Trap::new();
-    std::fs::copy(std::env::current_exe().unwrap(), trap.rootfs("bin/payload")).unwrap();
+    std::fs::copy("/proc/self/exe", trap.rootfs("bin/payload")).unwrap();
+    executable(&trap.rootfs("bin/payload"));
     trap.all_capabilities().writable();
     trap.args(&["/bin/payload", "kernel::breaks_out", "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
     trap.edit(|spec| spec["process"]["env"] = json!(["ORLOP_BREAKS_OUT=1"])).write();

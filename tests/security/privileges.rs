@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use serde_json::json;
 
 use crate::require;
-use crate::support::{is_orlop, is_root};
+use crate::support::{executable, is_orlop, is_root};
 use crate::trap::{Plant, Trap};
 
 /// T21: CVE-2016-3697: an image's passwd and group, however made, do not say who a number is.
@@ -98,6 +98,7 @@ fn t22_cve_2022_29162_a_file_with_capabilities_gains_nothing() {
     let mut trap = Trap::new();
     let program = trap.rootfs("bin/capable");
     std::fs::copy("/bin/busybox", &program).unwrap();
+    executable(&program);
     // vfs_cap_data of version 2: effective; nothing permitted; inheritable CAP_KILL and CAP_NET_BIND_SERVICE (capability.h).
     let mut data = Vec::new();
     for word in [0x0200_0001u32, 0, 0x420, 0, 0] {

@@ -1,12 +1,11 @@
 //! Hooks: six kinds, where each runs, what it is told, and what its failure undoes (config.md#posix-platform-hooks).
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use crate::require;
-use crate::support::{Bundle, is_orlop, is_root, wait_until};
+use crate::support::{Bundle, executable, is_orlop, is_root, wait_until};
 
 const KINDS: &[&str] = &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
@@ -191,7 +190,7 @@ fn start_container_hooks_get_the_environment_of_the_program() {
     let mut bundle = Bundle::sh("cat /tmp/seen");
     let script = "#!/bin/sh -eu\necho $GIVEN at $HOME > /tmp/seen\n";
     std::fs::write(bundle.rootfs("bin/look"), script).unwrap();
-    std::fs::set_permissions(bundle.rootfs("bin/look"), PermissionsExt::from_mode(0o755)).unwrap();
+    executable(&bundle.rootfs("bin/look"));
     bundle.writable().edit(|spec| {
         spec["process"]["env"] = json!(["PATH=/bin", "GIVEN=words"]);
         spec["hooks"] = json!({"startContainer": [{"path": "/bin/look"}]});

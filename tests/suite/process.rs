@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::require;
 use crate::support::outcome::{after, called_by};
-use crate::support::{Bundle, has_capability, is_orlop, is_root, status_field};
+use crate::support::{Bundle, executable, has_capability, is_orlop, is_root, status_field};
 
 #[test]
 fn the_user_is_what_was_asked() {
@@ -213,7 +213,7 @@ fn a_script_without_its_interpreter_is_explained() {
     require!(is_root(), "root of the host");
     let mut bundle = Bundle::new();
     std::fs::write(bundle.rootfs("bin/script"), "#!/no/such/interpreter\n").unwrap();
-    std::fs::set_permissions(bundle.rootfs("bin/script"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    executable(&bundle.rootfs("bin/script"));
     let outcome = bundle.args(&["/bin/script"]).run().fails_with("no such file or directory");
     // opencontainers/runc#3237
     assert!(!is_orlop() || outcome.stderr.contains("/no/such/interpreter"), "{outcome}");

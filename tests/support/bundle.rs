@@ -204,7 +204,7 @@ impl Bundle {
     /// Puts an executable shell script of the host into the scratch directory.
     pub fn host_script(&self, name: &str, body: &str) -> PathBuf {
         let path = self.file(name, format!("#!/bin/sh\n{body}\n"));
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        super::executable(&path);
         path
     }
 
@@ -442,6 +442,7 @@ fn fill_rootfs(rootfs: &Path) {
     let busybox = rootfs.join("bin/busybox");
     if std::fs::hard_link(shared_busybox(), &busybox).is_err() {
         std::fs::copy(shared_busybox(), &busybox).unwrap();
+        super::executable(&busybox);
     }
     for applet in APPLETS.split_whitespace() {
         symlink("busybox", rootfs.join("bin").join(applet)).unwrap();
@@ -469,6 +470,7 @@ fn shared_busybox() -> PathBuf {
     if std::fs::metadata(&copy).map(|copy| copy.len()).ok() != Some(length) {
         let fresh = copy.with_extension(format!("{}-{:?}", std::process::id(), std::thread::current().id()));
         std::fs::copy(source, &fresh).unwrap();
+        super::executable(&fresh);
         std::fs::rename(&fresh, &copy).unwrap();
     }
     copy

@@ -21,6 +21,8 @@ pub mod systemd;
 #[allow(unused_imports, reason = "as above")]
 pub use bundle::{Bundle, View};
 
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -63,6 +65,21 @@ pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
         assert!(start.elapsed() < patience(10), "waited {:?} in vain: {what}", patience(10));
         std::thread::sleep(Duration::from_millis(3));
     }
+}
+
+/// Makes a program of a file that this process has just written.
+///
+/// A test beside this one that starts a program hands all our descriptors to the child until that executes, and what is open
+/// for writing anywhere cannot be executed (ETXTBSY, execve(2)). So this waits until nobody has it open: only then can a
+/// lease for reading be had (fcntl(2)).
+#[track_caller]
+pub fn executable(path: &Path) {
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    let file = std::fs::File::open(path).unwrap();
+    wait_until(&format!("nobody writes {}", path.display()), || {
+        // SAFETY: fcntl(2) with two numbers touches no memory of ours, and the descriptor is open.
+        unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) == 0 }
+    });
 }
 
 /// Whether we run as the host's root, in its first user namespace.
