@@ -76,6 +76,16 @@ fn nothing_is_left(bundle: &Bundle, before: &[String], when: &str) {
     assert_eq!(files(bundle), before, "{when}: files were left");
 }
 
+/// Kills a process that was there a moment ago, and may have ended by itself.
+fn end(pid: i32) {
+    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+}
+
+/// Whose number a pid file has.
+fn number_in(file: &std::path::Path) -> i32 {
+    std::fs::read_to_string(file).unwrap().parse().unwrap()
+}
+
 /// Lets `create` fail at each of the points in every way. Answers how many launches that were.
 fn create_fails_everywhere(bundle: &Bundle, points: &[&str]) -> usize {
     let pid_file = bundle.scratch("pid");
@@ -116,19 +126,18 @@ fn create_fails_everywhere(bundle: &Bundle, points: &[&str]) -> usize {
             };
             count += 1;
             let when = format!("{point}, number {victim} of {} killed", there.len());
-            kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+            end(pid);
             held.release();
             let outcome = running.wait();
-            // Init, which had said that it is ready, may as well have died a moment later.
-            let was_created = outcome.status.success() && matches!(*point, "Parent:Become" | "Parent:Ready");
-            // An usher may have said its last word before it was killed: then init lives.
-            let usher_was_done = outcome.status.success() && *point == "Parent:Enter" && bundle.status() == "created";
-            if was_created {
+            if outcome.status.success() && pid == number_in(&pid_file) {
+                // Init, which had said that it is ready, may as well have died a moment later.
+                assert!(matches!(*point, "Parent:Become" | "Parent:Ready"), "{when}: {outcome}");
                 bundle.wait_for_status("stopped");
-            } else if !usher_was_done {
-                assert!(!outcome.status.success(), "{when}: {outcome}");
+            } else if outcome.status.success() {
+                // An usher may have said its last word before it was killed, and a hook may have ended: nobody misses it.
+                assert!(pid != parent && bundle.status() == "created", "{when}: {outcome}");
             }
-            if pid == parent || was_created || usher_was_done {
+            if pid == parent || outcome.status.success() {
                 bundle.delete_force().ok();
                 // Whoever writes a pid file and is killed cannot take it back.
                 let _ = std::fs::remove_file(&pid_file);
@@ -193,6 +202,7 @@ fn exec_fails_at_every_step() {
     bundle.up();
     let init = bundle.pid();
     let args = ["exec", bundle.id(), "sleep", "1000"].map(str::to_owned);
+    let pid_file = bundle.scratch("pid");
     let mut count = 0;
     let as_before = |when: &str| {
         let alone = || Left::of(bundle.id()).processes.iter().all(|(pid, _)| *pid == init);
@@ -221,22 +231,21 @@ fn exec_fails_at_every_step() {
         }
         for victim in 0.. {
             let mut detached = args.to_vec();
-            detached.insert(1, "--detach".to_owned());
+            let words = ["--detach", "--pid-file", pid_file.to_str().unwrap()].map(str::to_owned);
+            detached.splice(1..1, words);
             let running = bundle.spawn(command_at(&bundle, &detached, &format!("{point}=stop")));
             let parent = running.pid() as i32;
             let held = Held::wait(&bundle, || false).unwrap();
             let mut there: Vec<_> = processes_of(bundle.id()).into_iter().filter(|pid| *pid != init).collect();
             there.sort_by_key(|pid| (*pid != parent, *pid));
             let Some(&pid) = there.get(victim) else {
-                for pid in there {
-                    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
-                }
+                there.into_iter().for_each(end);
                 running.wait();
                 break;
             };
             count += 1;
             let when = format!("{point}, number {victim} killed");
-            kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+            end(pid);
             held.release();
             let outcome = running.wait();
             let was_ready = matches!(*point, "Parent:Become" | "Parent:Ready" | "Parent:Exec" | "Init:Exec");
@@ -247,11 +256,11 @@ fn exec_fails_at_every_step() {
                 }
             } else if !outcome.status.success() {
                 outcome.fails();
-            } else if *point == "Parent:Enter" {
-                // An usher may have said its last word before it was killed: then its child lives.
-                assert_eq!(end_the_others(), 1, "{when}");
-            } else {
+            } else if pid == number_in(&pid_file) {
                 assert!(was_ready, "{when}: {outcome}");
+            } else {
+                // An usher may have said its last word before it was killed: then its child lives.
+                assert_eq!(end_the_others(), 1, "{when}: {outcome}");
             }
             as_before(&when);
         }
