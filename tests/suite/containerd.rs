@@ -230,12 +230,17 @@ fn containerd_has_systemd_make_the_cgroup() {
 fn containerd_gives_a_terminal() {
     require!(is_root(), "root of the host");
     let containerd = Containerd::start(View::Host);
-    let words = containerd.run(&["--rm", "--tty"], &["/bin/sh", "-c", "tty; test -t 0 && echo terminal; exit 3"]);
+    // ctr may end before it has shown everything (see `log`), so the program waits until its words have come.
+    let script = "tty; test -t 0 && echo terminal; until test -e /tmp/shown; do sleep 0.05; done; exit 3";
+    let words = containerd.run(&["--rm", "--tty"], &["/bin/sh", "-c", script]);
     let inner = containerd.command(&words.iter().map(String::as_str).collect::<Vec<_>>());
     let mut command = on_terminal(&inner);
     command.stdin(Stdio::null());
-    let outcome = containerd.bundle.finish(command);
-    assert!(outcome.stdout.contains("/dev/pts/0") && outcome.stdout.contains("terminal"), "{outcome}");
+    let running = containerd.bundle.spawn(command);
+    wait_until("the words come", || running.said().contains("terminal"));
+    std::fs::write(containerd.bundle.rootfs("tmp/shown"), "").unwrap();
+    let outcome = running.wait();
+    assert!(outcome.stdout.contains("/dev/pts/0"), "{outcome}");
     assert_eq!(outcome.code(), 3, "{outcome}");
 }
 
