@@ -141,7 +141,7 @@ fn a_limit_that_the_kernel_refuses_fails_the_create() {
 fn the_pids_limit_holds() {
     require!(is_root(), "root of the host");
     require!(cgroup::v1("pids").is_some(), "cgroup v1 pids controller");
-    let mut bundle = Bundle::sh("for i in 1 2 3 4 5 6 7 8; do sleep 5 & done; wait");
+    let mut bundle = Bundle::sh("for i in 1 2 3 4 5 6 7 8; do sleep 1000 & done; wait");
     bundle.edit(|spec| spec["linux"]["resources"]["pids"] = json!({"limit": 4}));
     let outcome = bundle.run();
     assert!(outcome.stderr.contains("fork"), "{outcome}");

@@ -313,7 +313,7 @@ fn device_rules_of_a_running_container_are_replaced() {
 fn the_pids_limit_holds() {
     require!(is_root(), "root of the host");
     require!(cgroup::v2_with("pids").is_some(), CONTROLLER);
-    let mut bundle = Bundle::sh("for i in 1 2 3 4 5 6 7 8; do sleep 1 & done; wait");
+    let mut bundle = Bundle::sh("for i in 1 2 3 4 5 6 7 8; do sleep 1000 & done; wait");
     bundle.edit(|spec| spec["linux"]["resources"] = json!({"pids": {"limit": 4}}));
     let outcome = bundle.run();
     assert!(outcome.stderr.contains("fork"), "{outcome}");
@@ -326,15 +326,24 @@ fn the_pids_limit_holds() {
 fn statistics_tell_what_the_kernel_counts() {
     require!(is_root(), "root of the host");
     require!(cgroup::v2_with("memory").is_some(), CONTROLLER);
-    let mut bundle = Bundle::sh("i=0; while [ $i -lt 2000 ]; do i=$((i+1)); done; touch /tmp/done; sleep 1000; :");
+    let mut bundle = Bundle::sh("sleep 1000 & i=0; while [ $i -lt 2000 ]; do i=$((i+1)); done; : > /tmp/done; wait");
     bundle.edit(|spec| {
         spec["linux"]["resources"] =
             json!({"memory": {"limit": 67_108_864}, "pids": {"limit": 42}, "cpu": {"quota": 50_000, "period": 100_000}});
     });
     bundle.writable().up();
     wait_until("it has worked", || bundle.rootfs("tmp/done").exists());
-    let outcome = bundle.call(&["events", "--stats", bundle.id()]).ok();
-    let event: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    // Periods are counted when they end, and memory.stat is brought up to date every two seconds.
+    let stats = || -> Value {
+        let outcome = bundle.call(&["events", "--stats", bundle.id()]).ok();
+        serde_json::from_str(&outcome.stdout).unwrap()
+    };
+    let counted = |event: &Value, path: &str| event.pointer(path).and_then(Value::as_u64) > Some(0);
+    wait_until("a period has ended, and memory is counted", || {
+        let event = stats();
+        counted(&event, "/data/cpu/throttling/periods") && counted(&event, "/data/memory/raw/anon")
+    });
+    let event = stats();
     let data = &event["data"];
     let number =
         |path: &str| data.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("{path} in {event:#}"));

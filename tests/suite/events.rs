@@ -26,7 +26,7 @@ fn keys(value: &Value, path: &str, found: &mut BTreeSet<String>) {
 fn stats_tell_what_the_kernel_counts() {
     require!(is_root(), "root of the host");
     require!(cgroup::v1("memory").is_some(), "cgroup v1 memory controller");
-    let mut bundle = Bundle::sh("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; touch /tmp/done; sleep 1000; :");
+    let mut bundle = Bundle::sh("sleep 1000 & i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; : > /tmp/done; wait");
     bundle.edit(|spec| {
         spec["linux"]["resources"]["memory"] = json!({"limit": 67_108_864});
         spec["linux"]["resources"]["pids"] = json!({"limit": 42});
