@@ -267,8 +267,14 @@ fn a_hook_can_enter_what_is_behind_its_pid_also_in_a_shared_pid_namespace() {
             bundle.up();
             let init = bundle.pid();
             let mut expected: String = kinds.iter().map(|kind| format!("{}\n", of(init, kind).display())).collect();
+            // Hierarchies that others mount for a moment have nothing of the container's.
+            let own = |text: &str| -> String {
+                text.split_inclusive('\n')
+                    .filter(|line| !line.starts_with(|c: char| c.is_ascii_digit()) || line.contains(bundle.id()))
+                    .collect()
+            };
             expected.push_str(&std::fs::read_to_string(format!("/proc/{init}/cgroup")).unwrap());
-            assert_eq!(std::fs::read_to_string(&log).unwrap(), expected, "{kind}, shared: {shared}");
+            assert_eq!(own(&std::fs::read_to_string(&log).unwrap()), own(&expected), "{kind}, shared: {shared}");
             bundle.finish_off();
         }
     }
