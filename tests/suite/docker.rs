@@ -27,7 +27,13 @@ impl Docker {
         let config = bundle.file("daemon.json", "{}");
         let mut command = bundle.viewed("/usr/sbin/dockerd".as_ref());
         command
-            .args(["--iptables=false", "--bridge=none", "--storage-driver=vfs", "--log-level=error"])
+            .args([
+                "--iptables=false",
+                "--ip-forward=false",
+                "--bridge=none",
+                "--storage-driver=vfs",
+                "--log-level=error",
+            ])
             .args(["--exec-opt=native.cgroupdriver=cgroupfs", &format!("--cgroup-parent=/{}", bundle.id())])
             .args(["--data-root", &dir("data"), "--exec-root", &dir("exec"), "--pidfile", &dir("pid"), "--config-file"])
             .arg(config)
