@@ -73,6 +73,13 @@ impl Error {
         Error { kind, context, cause }
     }
 
+    /// The same failure, told with what we were doing. ([`Context::doing`] does this to the failure in a result.)
+    #[must_use]
+    pub fn doing(mut self, what: impl Into<Cow<'static, str>>) -> Self {
+        self.context.push(what.into());
+        self
+    }
+
     /// What kind of failure it is.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -137,19 +144,11 @@ pub trait Context<T> {
 
 impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
     fn doing(self, what: impl Into<Cow<'static, str>>) -> Result<T> {
-        self.map_err(|error| {
-            let mut error = error.into();
-            error.context.push(what.into());
-            error
-        })
+        self.map_err(|error| error.into().doing(what))
     }
 
     fn doing_with(self, what: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|error| {
-            let mut error = error.into();
-            error.context.push(Cow::Owned(what()));
-            error
-        })
+        self.map_err(|error| error.into().doing(what()))
     }
 
     fn at(self, field: impl FnOnce() -> String) -> Result<T> {

@@ -13,7 +13,6 @@
 //! | capset | ambient | ambient must be permitted and inheritable, and a change of uid clears it |
 //! | [`become_user`] | [`enter_cwd_as_user`] | and the check of the working directory is the last (CVE-2024-21626) |
 
-use std::convert::Infallible;
 use std::ffi::CString;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -207,12 +206,8 @@ fn setgroups_denied() -> Result<bool> {
 /// EINVAL of the calls that set ids has one meaning: the user namespace does not map the id.
 fn id_refused(refused: Refused) -> Error {
     let unmapped = refused.errno == Errno::EINVAL;
-    let failed = Err::<Infallible, _>(Error::from(refused));
-    let failed = if unmapped { failed.doing("the id is not mapped in the container's user namespace") } else { failed };
-    match failed {
-        Err(error) => error,
-        Ok(never) => match never {},
-    }
+    let error = Error::from(refused);
+    if unmapped { error.doing("the id is not mapped in the container's user namespace") } else { error }
 }
 
 /// Whether container root could enter the working directory.

@@ -5,13 +5,12 @@
 //! the image are never consulted (CVE-2019-14271); of the image's files `etc/passwd` alone is read, for HOME.
 
 use std::borrow::Cow;
-use std::convert::Infallible;
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::compat;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::sys::exec::{self, Strings};
 use crate::sys::{Errno, Words};
 
@@ -161,15 +160,12 @@ pub fn execute(program: &Program) -> Error {
     let refused = exec::execve(&program.path, &program.argv, &program.envp);
     let path = Path::new(OsStr::from_bytes(program.path.as_bytes()));
     let hint = diagnosis::why(path, refused.errno);
-    let failed = Err::<Infallible, _>(Error::from(refused));
-    let failed = match hint {
-        Some(hint) => failed.doing(hint),
-        None => failed,
+    let error = Error::from(refused);
+    let error = match hint {
+        Some(hint) => error.doing(hint),
+        None => error,
     };
-    match failed.doing_with(|| format!("exec {}", path.display())) {
-        Err(error) => error,
-        Ok(never) => match never {},
-    }
+    error.doing(format!("exec {}", path.display()))
 }
 
 #[cfg(test)]

@@ -222,9 +222,7 @@ impl Resctrl {
             let said = read(self.root.as_fd(), "info/last_cmd_status").unwrap_or_default();
             match said.trim() {
                 "" | "ok" => error,
-                said if error.errno().is_some() => {
-                    Err::<(), Error>(error.clone()).doing(format!("resctrl says {said:?}")).err().unwrap_or(error)
-                }
+                said if error.errno().is_some() => error.doing(format!("resctrl says {said:?}")),
                 _ => error,
             }
         })

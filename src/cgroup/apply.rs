@@ -186,7 +186,7 @@ fn missing(directory: &Directory, row: &Write, error: Error) -> Error {
         return Error::new(Kind::Unsupported, format!("controller {controller:?} not available in {path}"));
     }
     let why = format!("{path} has no file {:?}: this kernel does not have it, or has it switched off", row.file);
-    Err::<(), Error>(error).doing(why).err().unwrap_or_else(|| Error::new(Kind::Other, "unreachable"))
+    error.doing(why)
 }
 
 /// The kernel's EBUSY: the group already uses more and cannot give it back. A sentence of runc's.

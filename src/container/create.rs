@@ -164,16 +164,12 @@ fn refuse_what_cannot_be_ended(plan: &Plan, cgroup: &Cgroup) -> Result<()> {
 /// A limit too low for init itself ends it in the middle of a step; runc's sentence then says why.
 fn told_of_want_of_memory(error: Error, cgroup: Option<&Cgroup>) -> Error {
     let killed = cgroup.and_then(|cgroup| cgroup.oom_kill_count().ok()).unwrap_or(0);
-    if killed == 0 {
-        return error;
-    }
-    oom_killed(error)
+    if killed > 0 { oom_killed(error) } else { error }
 }
 
 /// runc's sentence, around what else is known.
 pub(super) fn oom_killed(error: Error) -> Error {
-    let told = Err::<(), Error>(error.clone()).doing("container init was OOM-killed (memory limit too low?)");
-    told.err().unwrap_or(error)
+    error.doing("container init was OOM-killed (memory limit too low?)")
 }
 
 fn read_config(bundle: &Path, config: &Path) -> Result<Vec<u8>> {

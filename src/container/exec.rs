@@ -119,10 +119,7 @@ fn kills(cgroup: Option<&Cgroup>) -> u64 {
 
 /// Somebody in the container was killed for want of memory meanwhile; it may have been our child. runc's words.
 fn told_of_kills(error: Error, before: u64, cgroup: Option<&Cgroup>) -> Error {
-    if kills(cgroup) <= before {
-        return error;
-    }
-    Err::<(), Error>(error.clone()).doing("(possibly OOM-killed)").err().unwrap_or(error)
+    if kills(cgroup) > before { error.doing("(possibly OOM-killed)") } else { error }
 }
 
 /// What is to run, and what the user should know about it.

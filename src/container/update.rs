@@ -107,8 +107,7 @@ impl Container {
 /// The failure; and the one of its undoing, in runc's words.
 fn told_of_failed_return(error: Error, back: Result<()>) -> Error {
     let Err(back) = back else { return error };
-    let words = format!(
+    error.doing(format!(
         "setting back cgroup configs failed ({back}), the saved resources and the actual ones might be inconsistent, after"
-    );
-    Err::<(), Error>(error.clone()).doing(words).err().unwrap_or(error)
+    ))
 }
