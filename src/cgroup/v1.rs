@@ -13,10 +13,6 @@ fn number(limit: Limit) -> String {
     }
 }
 
-fn already_so_if(so: bool) -> Absent {
-    if so { Absent::MeansAlreadySo } else { Absent::IsAnError }
-}
-
 /// Memory and swap.
 ///
 /// The kernel wants `limit_in_bytes <= memsw.limit_in_bytes` at every moment, so which of the two goes first
@@ -42,7 +38,7 @@ pub fn memory(memory: &Memory, rows: &mut Rows) -> Result<()> {
         (None, _) => None,
     };
     if let Some(both) = both {
-        let absent = already_so_if(both == Limit::Unlimited);
+        let absent = Absent::already_so_if(both == Limit::Unlimited);
         rows.push(Write::new(MEMORY, "memory.memsw.limit_in_bytes", number(both), SWAP).absent(absent));
     }
     if let Some(soft) = set(memory.reservation) {
@@ -60,7 +56,7 @@ pub fn memory(memory: &Memory, rows: &mut Rows) -> Result<()> {
     if let Some(limit) = set(memory.kernel_tcp) {
         let field = "linux.resources.memory.kernelTCP";
         let row = Write::new(MEMORY, "memory.kmem.tcp.limit_in_bytes", number(limit), field);
-        rows.push(row.absent(already_so_if(limit == Limit::Unlimited)));
+        rows.push(row.absent(Absent::already_so_if(limit == Limit::Unlimited)));
     }
     Ok(())
 }
@@ -98,7 +94,7 @@ pub fn cpu(cpu: &Cpu, rows: &mut Rows) {
     }
     if let Some(idle) = cpu.idle {
         let row = Write::new(CPU, "cpu.idle", idle.to_string(), "linux.resources.cpu.idle");
-        rows.push(row.absent(already_so_if(idle == 0)));
+        rows.push(row.absent(Absent::already_so_if(idle == 0)));
     }
     if let Some(shares) = above_zero(cpu.shares) {
         let field = "linux.resources.cpu.shares";
@@ -115,7 +111,7 @@ pub fn cpu(cpu: &Cpu, rows: &mut Rows) {
     }
     if let Some(burst) = cpu.burst {
         let row = Write::new(CPU, "cpu.cfs_burst_us", burst.to_string(), "linux.resources.cpu.burst");
-        rows.push(row.absent(already_so_if(burst == 0)).again_last());
+        rows.push(row.absent(Absent::already_so_if(burst == 0)).again_last());
     }
     if let Some(quota) = set(cpu.quota) {
         rows.push(Write::new(CPU, "cpu.cfs_quota_us", number(quota), "linux.resources.cpu.quota"));

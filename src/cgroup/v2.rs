@@ -24,10 +24,6 @@ fn number(limit: Limit) -> String {
     }
 }
 
-fn already_so_if(so: bool) -> Absent {
-    if so { Absent::MeansAlreadySo } else { Absent::IsAnError }
-}
-
 /// Memory and swap, which v2 counts apart.
 ///
 /// # Errors
@@ -43,7 +39,7 @@ pub fn memory(memory: &Memory, rows: &mut Rows) -> Result<()> {
     };
     if let Some(swap) = swap {
         // A kernel that counts no swap gives no file; then there is none to limit or to forbid.
-        let absent = already_so_if(matches!(swap, Limit::Unlimited | Limit::Max(0)));
+        let absent = Absent::already_so_if(matches!(swap, Limit::Unlimited | Limit::Max(0)));
         let field = "linux.resources.memory.swap";
         rows.push(Write::new(MEMORY, "memory.swap.max", number(swap), field).absent(absent));
     }
@@ -107,7 +103,7 @@ pub fn cpu(cpu: &Cpu, rows: &mut Rows) -> Result<()> {
     }
     if let Some(idle) = cpu.idle {
         let row = Write::new(CPU, "cpu.idle", idle.to_string(), "linux.resources.cpu.idle");
-        rows.push(row.absent(already_so_if(idle == 0)));
+        rows.push(row.absent(Absent::already_so_if(idle == 0)));
     }
     if let Some(shares) = above_zero(cpu.shares) {
         let field = "linux.resources.cpu.shares";
@@ -119,7 +115,7 @@ pub fn cpu(cpu: &Cpu, rows: &mut Rows) -> Result<()> {
     }
     if let Some(burst) = cpu.burst {
         let row = Write::new(CPU, "cpu.max.burst", burst.to_string(), "linux.resources.cpu.burst");
-        rows.push(row.absent(already_so_if(burst == 0)).again_last());
+        rows.push(row.absent(Absent::already_so_if(burst == 0)).again_last());
     }
     let (quota, period) = (set(cpu.quota), above_zero(cpu.period));
     if quota.is_some() || period.is_some() {

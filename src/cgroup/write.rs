@@ -66,6 +66,13 @@ pub enum Refused {
     TryAgainLast,
 }
 
+impl Absent {
+    /// For a value that may be the one which holds without the file.
+    pub fn already_so_if(so: bool) -> Absent {
+        if so { Absent::MeansAlreadySo } else { Absent::IsAnError }
+    }
+}
+
 impl Write {
     /// A line whose missing file and whose refusal are errors.
     pub fn new(
