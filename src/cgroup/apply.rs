@@ -121,15 +121,12 @@ impl Cgroup {
                 };
                 filter::explained_v1(self.write_rows(writes.iter()))
             }),
-            Devices::V2(program) => {
-                let directory = self.directories.iter().find(|directory| directory.is_v2());
-                directory.map_or(Ok(()), |directory| match (program, directory.fresh) {
-                    (None, true) => Ok(()),
-                    (Some(program), true) => filter::attach(directory.handle()?, program),
-                    (None, false) => filter::detach(directory.handle()?),
-                    (Some(program), false) => filter::replace(directory.handle()?, program),
-                })
-            }
+            Devices::V2(program) => self.v2().map_or(Ok(()), |directory| match (program, directory.fresh) {
+                (None, true) => Ok(()),
+                (Some(program), true) => filter::attach(directory.handle()?, program),
+                (None, false) => filter::detach(directory.handle()?),
+                (Some(program), false) => filter::replace(directory.handle()?, program),
+            }),
         };
         match done {
             Err(error) if plan.lenient_devices && filter::is_forbidden(&error) => {
@@ -142,7 +139,7 @@ impl Cgroup {
 
     /// Sentences of runc's. A cgroup that does not tell its usage is let pass, as runc does.
     fn check_usage(&self, check: UsageCheck) -> Result<()> {
-        let Some(directory) = self.directories.iter().find(|directory| directory.is_v2()) else { return Ok(()) };
+        let Some(directory) = self.v2() else { return Ok(()) };
         let usage = |file| directory.read(file).ok().and_then(|text| text.trim().parse::<u64>().ok());
         let Some(memory) = usage("memory.current") else { return Ok(()) };
         let total = memory.saturating_add(usage("memory.swap.current").unwrap_or(0));

@@ -64,7 +64,7 @@ impl Cgroup {
     /// The kernel's refusal.
     pub fn settle(&self, plan: &Plan, init: Pid) -> Result<()> {
         let Some(delegated) = &plan.delegated else { return Ok(()) };
-        let Some(directory) = self.directories.iter().find(|directory| directory.is_v2()) else { return Ok(()) };
+        let Some(directory) = self.v2() else { return Ok(()) };
         self.make_delegated(directory, delegated, init)
             .doing_with(|| format!("make the cgroup {}", directory.path.join(&delegated.path).display()))
             .at(|| delegated.field.clone())

@@ -75,7 +75,7 @@ impl Cgroup {
 
     /// The freezer: that of v1 where it is mounted, since a hybrid host's other tools look there.
     pub(super) fn freezer(&self) -> Option<Freezer<'_>> {
-        let v2 = || self.directories.iter().find(|directory| directory.is_v2()).map(Freezer::V2);
+        let v2 = || self.v2().map(Freezer::V2);
         self.legacy("freezer").map(Freezer::V1).or_else(v2)
     }
 }

@@ -170,7 +170,7 @@ impl Cgroup {
 
     /// The directory of v2, for CLONE_INTO_CGROUP (Linux 5.7): a process born into it needs no [`Cgroup::attach_v2`].
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.directories.iter().find(|directory| directory.is_v2())?.handle.as_ref().map(AsFd::as_fd)
+        self.v2()?.handle.as_ref().map(AsFd::as_fd)
     }
 
     /// The doors of the hierarchies of v1, for a process that is yet to be born.
@@ -192,7 +192,7 @@ impl Cgroup {
     /// # Errors
     /// The kernel's refusal.
     pub fn attach_v2(&self, pid: Pid) -> Result<()> {
-        self.directories.iter().filter(|directory| directory.is_v2()).try_for_each(|directory| attach(directory, pid))
+        self.v2().map_or(Ok(()), |directory| attach(directory, pid))
     }
 
     /// As [`Cgroup::attach_v2`]; where the directory takes no process any more (the container has divided its cgroup,
@@ -220,8 +220,7 @@ impl Cgroup {
 
     /// The directory of v2 as the unit that it lies in names it: `/` is the unit's own.
     fn below_unit(&self, unit: &Unit) -> String {
-        let v2 = self.directories.iter().find(|directory| directory.is_v2());
-        let parts = v2.into_iter().flat_map(|directory| directory.path.components());
+        let parts = self.v2().into_iter().flat_map(|directory| directory.path.components());
         let below: Vec<_> = parts.skip_while(|part| part.as_os_str() != unit.name.as_str()).skip(1).collect();
         format!("/{}", below.into_iter().collect::<PathBuf>().display())
     }
@@ -258,9 +257,8 @@ impl Cgroup {
     /// # Errors
     /// Processes that keep appearing where there is no freezer.
     pub fn kill(&self) -> Result<()> {
-        let v2 = self.directories.iter().find(|directory| directory.is_v2());
-        if let Some(handle) = v2.and_then(|directory| directory.handle.as_ref()) {
-            let killed = compat::cgroup_kill::kill(handle.as_fd()).doing("kill the processes of the cgroup")?;
+        if let Some(handle) = self.fd() {
+            let killed = compat::cgroup_kill::kill(handle).doing("kill the processes of the cgroup")?;
             if killed && self.directories.len() == 1 {
                 return Ok(());
             }
@@ -299,7 +297,7 @@ impl Cgroup {
     pub fn oom_kill_count(&self) -> Result<u64> {
         let (directory, file) = match self.legacy("memory") {
             Some(directory) => (directory, "memory.oom_control"),
-            None => match self.directories.iter().find(|directory| directory.is_v2()) {
+            None => match self.v2() {
                 Some(directory) => (directory, "memory.events"),
                 None => return Ok(0),
             },
@@ -338,11 +336,16 @@ impl Cgroup {
         self.directories.iter().find(|directory| directory.controllers.iter().any(|name| name == controller))
     }
 
+    /// The directory of v2.
+    pub(super) fn v2(&self) -> Option<&Directory> {
+        self.directories.iter().find(|directory| directory.is_v2())
+    }
+
     /// The directory that has this controller.
     pub(super) fn with(&self, controller: &Controller) -> Option<&Directory> {
         match controller {
             Controller::V1(name) => self.legacy(name),
-            Controller::V2(_) => self.directories.iter().find(|directory| directory.is_v2()),
+            Controller::V2(_) => self.v2(),
         }
     }
 

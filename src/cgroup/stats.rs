@@ -266,7 +266,7 @@ impl Cgroup {
 
     fn read_stats(&self) -> Result<Stats> {
         let mut stats = Stats::default();
-        let v2 = self.directories.iter().find(|directory| directory.is_v2());
+        let v2 = self.v2();
         match (self.legacy("cpuacct"), v2) {
             (Some(directory), _) => v1::cpu_usage(directory, &mut stats.cpu)?,
             (None, Some(directory)) => v2::cpu(directory, &mut stats.cpu)?,

@@ -133,7 +133,7 @@ impl Cgroup {
     }
 
     fn watch_events(&self, counters: &'static [&'static str]) -> Result<Watch> {
-        let directory = self.directories.iter().find(|directory| directory.is_v2());
+        let directory = self.v2();
         match directory.map(|directory| watch_v2(directory, counters)).transpose()?.flatten() {
             Some(watch) => Ok(watch),
             None => {
