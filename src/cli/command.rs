@@ -74,13 +74,14 @@ pub(super) fn start(global: &Global, operands: &[String]) -> Done {
     let mut container = load(global, operands)?;
     let readiness = container.readiness()?;
     let init = if readiness.is_some() { container.init()? } else { None };
-    // What cannot be waited for is refused before anything runs.
-    if let Some(init) = &init {
-        init.watched()?;
-    }
+    let served = match (&readiness, &init) {
+        // Before the start: what cannot be waited for is refused while nothing runs.
+        (Some(relay), Some(init)) => Some((relay, init.pid(), init.watched()?)),
+        _ => None,
+    };
     container.start()?;
-    if let (Some(relay), Some(init)) = (readiness, init) {
-        relay.serve(init.pid(), init.watched()?)?;
+    if let Some((relay, pid, end)) = served {
+        relay.serve(pid, end)?;
     }
     Ok(0)
 }
