@@ -1,9 +1,9 @@
 //! sd_notify(3) for containers: a socket of ours inside, relayed to the service manager's outside.
 //!
-//! With `NOTIFY_SOCKET` set, `create` shows the container a directory of the state folder at `/run/notify`, and tells
-//! it of the socket there; whoever starts the container listens on it until the program says that it is ready, and
-//! then tells the service manager, with the program's process id as it is outside. Nothing else goes through: what
-//! a container says is not to be believed by a service manager (`MAINPID=`, `FDSTORE=1`).
+//! With `NOTIFY_SOCKET` set, `create` shows the container a part of its state directory at `/run/notify`, and tells it
+//! of the socket there; whoever starts the container listens on it until the program says that it is ready, and then
+//! tells the service manager, with the program's process id as it is outside. Nothing else goes through: what a
+//! container says is not to be believed by a service manager (`MAINPID=`, `FDSTORE=1`).
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,7 +18,7 @@ use crate::sys::descriptor::{Progress, Watch, pipe, poll, read, set_nonblocking}
 use crate::sys::file::{AtFlags, Mode, OFlags, fchmodat, mkdirat, openat, umask, unlinkat};
 use crate::sys::socket::{bind_unix_datagram, connect_unix_datagram, send_with_fds};
 
-/// The directory in the state folder, and where the container sees it.
+/// The directory in the state directory, and where the container sees it.
 const DIRECTORY: &str = "notify";
 const INSIDE: &str = "/run/notify";
 const SOCKET: &str = "notify.sock";
@@ -33,20 +33,20 @@ pub fn requested() -> Option<OsString> {
     std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())
 }
 
-/// Adds the directory in `state_folder` and the variable to what the container will be.
-pub fn show_in(config: &mut Config, state_folder: &Path) {
+/// Adds the directory in `state_directory` and the variable to what the container will be.
+pub fn show_in(config: &mut Config, state_directory: &Path) {
     config.mounts.push(Mount {
         index: config.mounts.len(),
         destination: PathBuf::from(INSIDE),
         kind: MountKind::Bind(Bind {
-            source: state_folder.join(DIRECTORY),
+            source: state_directory.join(DIRECTORY),
             recursive: false,
             copy_symlink: false,
             source_nofollow: false,
         }),
         attributes: Attributes { set: READ_ONLY, clear: 0 },
         recursive: Attributes::default(),
-        // With a shared root, what the container mounts there would appear in the state folder.
+        // With a shared root, what the container mounts there would appear in the state directory.
         propagation: vec![Propagation { kind: PropagationKind::Private, recursive: false }],
         id_map: None,
         target: MountTarget::default(),
@@ -58,11 +58,11 @@ pub fn show_in(config: &mut Config, state_folder: &Path) {
 }
 
 /// Makes the directory that [`show_in`] shows.
-pub fn make_directory(state_folder: BorrowedFd<'_>) -> Result<()> {
+pub fn make_directory(state_directory: BorrowedFd<'_>) -> Result<()> {
     let (name, mode) = (Path::new(DIRECTORY), Mode::from_raw_mode(0o755));
     // Again without the umask: the program may be anybody.
-    mkdirat(state_folder, name, mode)
-        .and_then(|()| fchmodat(state_folder, name, mode))
+    mkdirat(state_directory, name, mode)
+        .and_then(|()| fchmodat(state_directory, name, mode))
         .doing("make the notify directory")
 }
 
@@ -76,9 +76,9 @@ pub struct Relay {
 impl Relay {
     /// Listens for a container that was created with [`show_in`]; `None` for one that was not. To be called before
     /// the program can run.
-    pub fn listen(state_folder: BorrowedFd<'_>, manager: &OsString) -> Result<Option<Relay>> {
+    pub fn listen(state_directory: BorrowedFd<'_>, manager: &OsString) -> Result<Option<Relay>> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-        let directory = match openat(state_folder, Path::new(DIRECTORY), flags, Mode::empty()) {
+        let directory = match openat(state_directory, Path::new(DIRECTORY), flags, Mode::empty()) {
             Err(refused) if refused.errno == Errno::ENOENT => return Ok(None),
             opened => opened?,
         };

@@ -340,7 +340,7 @@ impl Making {
             cgroup,
             rdt: None,
             namespaces,
-            fifo: container.dir.open_fifo(OFlags::RDWR)?,
+            gate: container.dir.open_fifo(OFlags::RDWR)?,
             console,
             bundle: open_directory(&plan.bundle)?,
             hook_output: match has_hooks_before_the_program(&plan.hooks) {

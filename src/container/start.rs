@@ -33,7 +33,7 @@ impl Container {
             Status::Running => return Err(wrong("cannot start an already running container")),
             Status::Paused => return Err(wrong("cannot start a container in the paused state")),
         }
-        // A startContainer hook still sees a created container; the fifo is what tells.
+        // A startContainer hook still sees a created container: [`Container::status`] asks whether the gate is there.
         self.open_gate()?;
         self.dir.remove_fifo()?;
         drop(lock);

@@ -19,7 +19,7 @@ use crate::{Error, Kind, Result, error::Context};
 /// Longest id, in bytes: it must be the name of a directory, and leave room in a cgroup's name.
 pub const LONGEST_ID: usize = 250;
 
-/// Name of the FIFO at which init waits for `start`.
+/// Name of the gate, the FIFO at which init waits for `start`.
 pub const FIFO: &str = "exec.fifo";
 
 const RECORD: &str = "state.json";

@@ -1,6 +1,6 @@
-//! The exec fifo: what separates creation from start.
+//! The gate: the FIFO that separates creation from start.
 //!
-//! Init holds the fifo open for reading *and* writing (the parent opened it before the clone, so no path and no
+//! Init holds it open for reading *and* writing (the parent opened it before the clone, so no path and no
 //! procfs is needed inside) and blocks in read(2). `start` opens it for writing, sends one byte, and waits until
 //! nobody reads any more: execve closes init's end, and so does its death. What init had to say before that
 //! stays in the pipe, which lives as long as `start` holds it open; an empty pipe is success.

@@ -34,7 +34,7 @@ pub(super) fn run(plan: &Plan, prepared: Prepared<'_>, link: Link, mut at: Curso
     process::exit(1)
 }
 
-/// Steps 2 to 14. Returns the gate behind which the program waits.
+/// Steps 3 to 14; Place is over ([`spawn::place`]). Returns the gate behind which the program waits.
 fn create(plan: &Plan, mut prepared: Prepared<'_>, link: &Link, at: &mut Cursor) -> Result<Waiting> {
     if plan.namespaces.usher.is_none() {
         at.advance(Step::MapIds)?;
@@ -144,17 +144,17 @@ fn create(plan: &Plan, mut prepared: Prepared<'_>, link: &Link, at: &mut Cursor)
     compat::close_range::cloexec_from(3 + plan.program.preserve_fds)?;
     load_filter(&plan.program, Moment::Last, link)?;
     link.done(Step::Ready, warnings.join("\n").as_bytes(), &[])?;
-    Ok(Waiting { gate: prepared.fifo, program, hook_output: prepared.hook_output })
+    Ok(Waiting { gate: prepared.gate, program, hook_output: prepared.hook_output })
 }
 
-/// Closes what init inherited from the parent and does not need: the state folder with its lock, cgroups, sockets,
+/// Closes what init inherited from the parent and does not need: the state directory with its lock, cgroups, sockets,
 /// whatever the caller left open. Nothing of the host may be found through init (CVE-2016-9962, CVE-2024-21626).
 ///
 /// Before any namespace is joined: somebody there could look at us, and its /proc could be anybody's.
 pub(super) fn let_go_of_the_host(plan: &Plan, prepared: &Prepared<'_>, link: &Link) -> Result<()> {
     let kept: [Option<BorrowedFd<'_>>; 6] = [
         Some(link.as_fd()),
-        Some(prepared.fifo.as_fd()),
+        Some(prepared.gate.as_fd()),
         Some(prepared.bundle.as_fd()),
         prepared.console.as_ref().map(AsFd::as_fd),
         prepared.hook_output.stdout.as_ref().map(AsFd::as_fd),

@@ -6,7 +6,7 @@
 //! ```text
 //!   step             parent                                       usher (when needed) / init
 //!   ---------------------------------------------------------------------------------------------------------------------
-//!    0 Prepare       opens all it will need on the host; makes the state folder, Record{creating}, the cgroup
+//!    0 Prepare       opens all it will need on the host; makes the state directory, Record{creating}, cgroup
 //!    1 Spawn         clone: init itself, or an usher          ->  born non-dumpable, with a death signal until Ready
 //!    2 Place         sets the OOM score; attaches the pid to
 //!                    v2 where the clone did not, or has
@@ -32,8 +32,8 @@
 //!                    number and sends it to the agent        ->   ids, groups, capabilities; program found; the
 //!                                                                 filter, if no_new_privs
 //!   14 Ready         rlimits; Record{created}; pid file       <-  all that can fail early is done; executable found
-//!   15 Wait          (gone)                                       blocks on the fifo until `start`
-//!   16 Exec          `start` hears the fifo's end             <-  startContainer hooks, close, execve
+//!   15 Wait          (gone)                                       blocks at the gate until `start`
+//!   16 Exec          `start` hears the gate's end             <-  startContainer hooks, close, execve
 //! ```
 //!
 //! - Both sides pass through a `cursor::Cursor`, which knows the step; it is also the failpoint of the tests.
@@ -57,7 +57,7 @@
 //!   kernel asks for CAP_SYS_ADMIN then; with it last of all ([`crate::seccomp::Moment`]). From there on init uses few
 //!   calls, and writes and reads the link without sendmsg and recvmsg.
 //! - A failure on init's side travels as one bounded record, so that the parent shows the error that init had. After
-//!   Ready the parent is gone, and a failure goes through the fifo ([`crate::launch::gate`]).
+//!   Ready the parent is gone, and a failure goes through the gate ([`crate::launch::gate`]).
 //! - Every acquiring step pushes its reverse on [`Undo`]; Ready disarms it. Once a prestart or createRuntime hook has
 //!   begun, the caller's undo ends with the poststop hooks (runtime.md#lifecycle).
 //!
@@ -115,8 +115,8 @@ pub struct Prepared<'a> {
     pub rdt: Option<&'a rdt::Group>,
     /// Namespaces to join.
     pub namespaces: Vec<Opened>,
-    /// The exec fifo, open for reading and writing, so that opening it never blocks.
-    pub fifo: OwnedFd,
+    /// The gate, open for reading and writing, so that opening it never blocks.
+    pub gate: OwnedFd,
     /// Where init sends the terminal's master.
     pub console: Option<OwnedFd>,
     /// The bundle, working directory of the runtime's hooks.

@@ -17,7 +17,7 @@ use crate::{limits, namespaces, network, rootfs, seccomp};
 ///
 /// # Errors
 /// Whatever failed on either side, with nothing of the container's processes left. What the caller made before
-/// (state folder, cgroup) is the caller's to undo.
+/// (state directory, cgroup) is the caller's to undo.
 pub fn create(plan: &Plan, mut prepared: Prepared<'_>, observe: &mut Observer<'_>) -> Result<Launched> {
     let mut at = Cursor::of(Side::Parent);
     let (link, theirs) = rendezvous::pair()?;

@@ -216,7 +216,7 @@ struct Crossing<'a> {
 const KINDS: [Kind; 7] =
     [Kind::Other, Kind::Invalid, Kind::Unsupported, Kind::Exists, Kind::NotFound, Kind::NotRunning, Kind::WrongState];
 
-/// A failure as bytes: for the link, and for the fifo after `start`.
+/// A failure as bytes: for the link, and for the gate after `start`.
 pub fn encode(error: &Error) -> Vec<u8> {
     let kind = KINDS.iter().position(|kind| *kind == error.kind()).unwrap_or_default() as u8;
     let context = error.context().iter().map(|words| Cow::Borrowed(words.as_ref())).collect();
