@@ -15,7 +15,7 @@ use crate::cgroup::{DeviceRules, Driver, Hierarchy, Instance, Layout, Mode, Syst
 use crate::container::Record;
 use crate::host::Host;
 use crate::launch::rendezvous;
-use crate::plan::{self, Facts, Wishes};
+use crate::plan::{self, Facts, ProgramWishes, Wishes};
 use crate::seccomp::{Abi, Unknown, compiler};
 use crate::{cgroup, cli, container, identity, network, notify, program, rdt, rootfs, signal, sys};
 
@@ -41,16 +41,14 @@ pub fn config(bytes: &[u8]) {
             rootfs: PathBuf::from("/b/rootfs"),
             bundle: PathBuf::from("/b"),
         };
-        let wishes = Wishes {
+        let program = ProgramWishes {
             id: "web",
-            driver,
-            rootless_cgroups: false,
-            no_pivot: false,
             no_new_keyring: false,
             preserve_fds: 0,
             listen_env: Vec::new(),
             seccomp_receiver: None,
         };
+        let wishes = Wishes { driver, rootless_cgroups: false, no_pivot: false, program };
         if let Err(error) = plan::plan(config.clone(), &facts, &wishes) {
             assert!(!error.to_string().is_empty());
         }

@@ -40,6 +40,8 @@ pub struct Plan {
     pub ids: Option<Ids>,
     /// Whether the container lives in a user namespace of its own, new or joined.
     pub user: bool,
+    /// Whether a pid namespace is new: everything in it ends with init.
+    pub new_pid: bool,
     /// Whether a network namespace is new, so that its loopback device is ours to bring up.
     pub new_network: bool,
     /// All kinds that the container has of its own, new or joined.
@@ -201,6 +203,7 @@ pub fn plan(config: &Config, mapping: Option<Mapping>, lending: bool) -> Plan {
             how,
         }),
         user: namespaces.has(NamespaceKind::User),
+        new_pid: namespaces.is_new(NamespaceKind::Pid),
         new_network: namespaces.is_new(NamespaceKind::Network),
         kinds: namespaces.0.iter().map(|namespace| namespace.kind).collect(),
     }

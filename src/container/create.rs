@@ -19,7 +19,7 @@ use crate::host::Host;
 use crate::launch::{self, HookOutput, Launched, Milestone, Prepared};
 use crate::namespaces::{self, Opened};
 use crate::notify;
-use crate::plan::{self, Facts, Plan, ProgramPlan, Wishes};
+use crate::plan::{self, Facts, Plan, ProgramPlan, ProgramWishes, Wishes};
 use crate::rdt::{self, Resctrl};
 use crate::rootfs;
 use crate::seccomp;
@@ -82,14 +82,16 @@ pub fn create(request: &Request) -> Result<Created> {
     };
     let (preserve_fds, listen_env) = super::descriptors::handed_down(request.preserve_fds)?;
     let wishes = Wishes {
-        id: &request.id,
         driver: request.driver,
         rootless_cgroups: rootless_cgroups(request, &host),
         no_pivot: request.no_pivot,
-        no_new_keyring: request.no_new_keyring,
-        preserve_fds,
-        listen_env,
-        seccomp_receiver: seccomp::listener::receiver(),
+        program: ProgramWishes {
+            id: &request.id,
+            no_new_keyring: request.no_new_keyring,
+            preserve_fds,
+            listen_env,
+            seccomp_receiver: seccomp::listener::receiver(),
+        },
     };
     let mut plan = plan::plan(converted.config, &facts, &wishes)?;
     warnings.extend(plan.warnings.iter().map(ToString::to_string));
@@ -255,7 +257,7 @@ fn record(plan: &Plan, host: &Host, wishes: &Wishes<'_>, rootfs: PathBuf) -> Rec
         phase: Phase::Creating,
         cgroup: None,
         intel_rdt: None,
-        private_pid_namespace: plan.new_pid,
+        private_pid_namespace: plan.namespaces.new_pid,
         poststart: !plan.hooks.poststart.is_empty(),
         poststop_armed: false,
         mounts_on_host: plan.mounts_on_host(),

@@ -7,11 +7,11 @@ use specconv::Process as Program;
 use super::create::console;
 use super::pid_file::PidFile;
 use super::{Container, ExecArguments, ExecProcess, ExecRequest, Process, Status, descriptors, wrong};
-use crate::cgroup::{self, Cgroup};
+use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
 use crate::launch::{self, exec::Prepared};
-use crate::plan::{self, Wishes};
+use crate::plan::{self, ProgramWishes};
 use crate::sys::file::{self, Mode, OFlags};
 use crate::sys::{refused, socket};
 use crate::terminal;
@@ -47,11 +47,8 @@ impl Container {
         let mut host = Host::observe()?;
         super::create::look_at_modules(&mut host, Some(&program), false);
         let (preserve_fds, listen_env) = descriptors::handed_down(request.preserve_fds)?;
-        let wishes = Wishes {
+        let wishes = ProgramWishes {
             id: self.id(),
-            driver: cgroup::Driver::default(),
-            rootless_cgroups: self.record.rootless,
-            no_pivot: false,
             no_new_keyring: false,
             preserve_fds,
             listen_env,
