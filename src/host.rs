@@ -4,6 +4,8 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use specconv::Process;
+
 use crate::error::{Context, Result};
 use crate::sys::file::{self, CWD, Mode, OFlags};
 use crate::sys::refused;
@@ -19,10 +21,10 @@ pub struct Host {
     pub in_user_namespace: bool,
     /// Whether setgroups(2) is denied in the runtime's own user namespace.
     pub setgroups_denied: bool,
-    /// Whether AppArmor is on. It is looked at only where there is a profile to apply ([`Host::look_at_apparmor`]),
+    /// Whether AppArmor is on. It is looked at only where there is a profile to apply ([`Host::look_at_modules`]),
     /// and is false until then.
     pub apparmor: bool,
-    /// Whether SELinux is on. It is looked at only where there is a label to set ([`Host::look_at_selinux`]), and is
+    /// Whether SELinux is on. It is looked at only where there is a label to set ([`Host::look_at_modules`]), and is
     /// false until then.
     pub selinux: bool,
 }
@@ -56,14 +58,24 @@ impl Host {
         })
     }
 
+    /// Looks at the security modules that are asked for a label, and at no other.
+    pub fn look_at_modules(&mut self, process: Option<&Process>, mount_label: bool) {
+        if process.is_some_and(|process| process.apparmor_profile.is_some()) {
+            self.look_at_apparmor();
+        }
+        if mount_label || process.is_some_and(|process| process.selinux_label.is_some()) {
+            self.look_at_selinux();
+        }
+    }
+
     /// Looks whether AppArmor is on: the module says so itself, where engines look too.
-    pub fn look_at_apparmor(&mut self) {
+    fn look_at_apparmor(&mut self) {
         let enabled = std::fs::read("/sys/module/apparmor/parameters/enabled");
         self.apparmor = enabled.is_ok_and(|answer| answer.starts_with(b"Y"));
     }
 
     /// Looks whether SELinux is on: its filesystem is mounted then, where it always is (selinux(8)).
-    pub fn look_at_selinux(&mut self) {
+    fn look_at_selinux(&mut self) {
         const SELINUX_MAGIC: u64 = 0xf97c_ff8c;
         let place = file::openat(CWD, Path::new("/sys/fs/selinux"), OFlags::PATH, Mode::empty());
         let found = place.and_then(|place| file::fstatfs(place.as_fd()));

@@ -6,14 +6,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::create::hook_output;
 use super::kill::KILL;
 use super::store::{Lock, StateDir, does_not_exist};
 use super::{Container, PATIENCE, Phase, Status};
-use crate::hooks::{self, HookKind, Moment};
-use crate::launch::HookOutput;
 use crate::rootfs;
-use crate::sys::file::{self, CWD, Mode, OFlags};
 use crate::{Error, Kind, Result, error::Context};
 
 /// How a container is deleted.
@@ -153,46 +149,5 @@ impl Container {
         }
         self.dir.remove()?;
         Ok(poststop.map_or_else(|error| vec![error.to_string()], |poststop| poststop.run(&self)))
-    }
-
-    fn poststop(&self) -> Result<Poststop> {
-        if !self.record.poststop_armed {
-            return Ok(Poststop::default());
-        }
-        let doing = "prepare the poststop hooks";
-        let config = specconv::convert(&self.dir.config().doing(doing)?).doing(doing)?.config;
-        let state = self.told_state(&config, "stopped", 0);
-        // Hooks run even where their output has nowhere to go.
-        let (output, unopened) = match hook_output(&config.annotations) {
-            Ok(output) => (output, None),
-            Err(error) => (HookOutput::default(), Some(error.to_string())),
-        };
-        Ok(Poststop { state, hooks: config.hooks.poststop, output, unopened })
-    }
-}
-
-#[derive(Default)]
-struct Poststop {
-    state: String,
-    hooks: Vec<specconv::Hook>,
-    output: HookOutput,
-    unopened: Option<String>,
-}
-
-impl Poststop {
-    /// Runs every hook, also after one that failed. Returns the failures.
-    fn run(self, container: &Container) -> Vec<String> {
-        let bundle = &container.record.bundle;
-        // A bundle that is gone already is no reason to run none.
-        let directory = file::openat(CWD, bundle, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).ok();
-        let moment = Moment {
-            kind: HookKind::Poststop,
-            state: &self.state,
-            default_env: None,
-            directory: directory.as_ref().map(std::os::fd::AsFd::as_fd),
-            output: self.output.borrowed(),
-        };
-        let failed = hooks::run_all(&self.hooks, &moment);
-        self.unopened.into_iter().chain(failed.iter().map(ToString::to_string)).collect()
     }
 }

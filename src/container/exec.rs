@@ -4,9 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use specconv::Process as Program;
 
-use super::create::console;
 use super::pid_file::PidFile;
-use super::{Container, ExecArguments, ExecProcess, ExecRequest, Process, Status, descriptors, wrong};
+use super::{Container, ExecArguments, ExecProcess, ExecRequest, Process, Status, descriptors, sockets, wrong};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
@@ -43,9 +42,9 @@ impl Container {
         }
         let config = specconv::convert(&self.dir.config()?)?.config;
         let (program, mut warnings) = program(&config, &request.process)?;
-        super::create::check_terminal(program.terminal.is_some(), request.detach, request.console_socket.is_some())?;
+        sockets::check_terminal(program.terminal.is_some(), request.detach, request.console_socket.is_some())?;
         let mut host = Host::observe()?;
-        super::create::look_at_modules(&mut host, Some(&program), false);
+        host.look_at_modules(Some(&program), false);
         let (preserve_fds, listen_env) = descriptors::handed_down(request.preserve_fds)?;
         let wishes = ProgramWishes {
             id: self.id(),
@@ -57,14 +56,14 @@ impl Container {
         let plan = plan::plan_exec(&config, program, &host, &wishes)?;
 
         let Some(init) = self.init()? else { return Err(wrong("cannot exec in a stopped container")) };
-        let (foreground, console) = console(&plan.program, request.console_socket.as_deref())?;
-        let receiver = request.pidfd_socket.as_deref().map(terminal::connect).transpose()?;
+        let (foreground, console) = sockets::console(&plan.program, request.console_socket.as_deref())?;
+        let receiver = sockets::pidfd_receiver(request.pidfd_socket.as_deref())?;
         let cgroup = self.cgroup_of_exec(&request.cgroup, init.pid())?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
         let open_root = || file::openat(file::CWD, &self.record.rootfs, flags, Mode::empty());
         let root = if plan.mount_namespace { None } else { Some(open_root().doing("open the root filesystem")?) };
         let told = || self.told_state(&config, "running", self.record.init_process_pid);
-        let agent = super::create::agent(&plan.program)?.map(|agent| (agent, told()));
+        let agent = sockets::agent(&plan.program)?.map(|agent| (agent, told()));
         // A class that somebody has removed binds nobody any more.
         let class = self.class_of_rdt()?;
         let beside = request.cgroup.is_empty().then_some(init.pid());

@@ -33,12 +33,15 @@ mod delete;
 pub mod deputy;
 mod descriptors;
 mod exec;
+mod hooks;
 mod kill;
+mod making;
 mod notice;
 mod pid_file;
 mod process;
 mod record;
 mod request;
+mod sockets;
 mod start;
 mod store;
 pub mod timestamp;
@@ -67,7 +70,7 @@ use store::StateDir;
 
 use crate::cgroup::Cgroup;
 use crate::error::Context;
-use crate::hooks;
+use crate::hooks::OCI_VERSION;
 use crate::{Error, Kind, Result};
 
 /// What a container is doing (runtime.md#state). `creating` is never told: to everybody else a container whose
@@ -184,8 +187,8 @@ impl Container {
 
     /// The state that hooks and agents are told, as one line of JSON; `pid` is 0 where init has ended.
     fn told_state(&self, config: &specconv::Config, status: &str, pid: i32) -> String {
-        hooks::OciState {
-            oci_version: hooks::OCI_VERSION,
+        crate::hooks::OciState {
+            oci_version: OCI_VERSION,
             id: self.id(),
             status,
             pid,
@@ -219,7 +222,7 @@ impl Container {
         let shown: Shown = serde_json::from_slice(&self.dir.config()?)
             .map_err(|why| Error::new(Kind::Other, format!("cannot read the saved config.json: {why}")))?;
         Ok(OciState {
-            oci_version: hooks::OCI_VERSION,
+            oci_version: OCI_VERSION,
             id: self.record.id.clone(),
             pid: if status == Status::Stopped { 0 } else { self.record.init_process_pid },
             status,
@@ -290,6 +293,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The error for a container without a living init.
 fn not_running() -> Error {
     Error::new(Kind::NotRunning, "container not running")
+}
+
+/// An init that was killed for want of memory has no word of its own; runc's sentence, around what else is known.
+fn oom_killed(error: Error) -> Error {
+    error.doing("container init was OOM-killed (memory limit too low?)")
 }
 
 /// The container is not in the state that the request needs.

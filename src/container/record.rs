@@ -9,7 +9,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::timestamp;
 use crate::cgroup::Saved;
+use crate::plan::Plan;
 use crate::rdt;
 
 /// The version of this layout; a record of a later one is refused, not guessed at.
@@ -66,6 +68,31 @@ fn unknown() -> bool {
 }
 
 impl Record {
+    /// What is known of a container of which nothing is made yet. `rootless`: whether errors of cgroups are tolerated;
+    /// `owner`: who makes it.
+    pub(super) fn of(plan: &Plan, rootless: bool, owner: u32) -> Record {
+        Record {
+            id: plan.id.clone(),
+            init_process_pid: 0,
+            init_process_start: 0,
+            created: timestamp::now(),
+            rootless,
+            cgroup_paths: BTreeMap::new(),
+            namespace_paths: BTreeMap::new(),
+            layout: LAYOUT,
+            bundle: plan.bundle.clone(),
+            rootfs: plan.rootfs.path.clone(),
+            phase: Phase::Creating,
+            cgroup: None,
+            intel_rdt: None,
+            private_pid_namespace: plan.namespaces.new_pid,
+            poststart: !plan.hooks.poststart.is_empty(),
+            poststop_armed: false,
+            mounts_on_host: plan.mounts_on_host(),
+            owner,
+        }
+    }
+
     /// Notes where the cgroup is, also under runc's key.
     pub fn set_cgroup(&mut self, saved: Saved) {
         self.cgroup_paths = saved.paths.clone();
@@ -83,7 +110,7 @@ impl Record {
     }
 }
 
-/// Runc's name of each kind of namespace, and its file in /proc/PID/ns.
+/// runc's name of each kind of namespace, and its file in /proc/PID/ns.
 const NAMESPACES: [(&str, &str); 8] = [
     ("NEWCGROUP", "cgroup"),
     ("NEWIPC", "ipc"),

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use super::create::{hook_output, open_directory};
 use super::kill::KILL;
-use super::{Container, PATIENCE, Status, Whom, wrong};
+use super::{Container, PATIENCE, Status, Whom, oom_killed, wrong};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
-use crate::hooks::{self, HookKind};
 use crate::launch::gate;
 use crate::notify::{self, Relay};
 use crate::sys::Errno;
@@ -75,26 +73,6 @@ impl Container {
     /// An init that has died for want of memory says nothing itself.
     fn told_of_want_of_memory(&self, error: Error) -> Error {
         let its_silence = error.kind() == gate::dead().kind() || error.kind() == Kind::WrongState;
-        if its_silence && self.oom_kills() > 0 { super::create::oom_killed(error) } else { error }
-    }
-
-    fn run_poststart_hooks(&self) -> Result<()> {
-        if !self.record.poststart {
-            return Ok(());
-        }
-        let config = specconv::convert(&self.dir.config()?)?.config;
-        let state = self.told_state(&config, "running", self.record.init_process_pid);
-        let bundle = open_directory(&self.record.bundle)?;
-        let output = hook_output(&config.annotations)?;
-        hooks::run(
-            &config.hooks.poststart,
-            &hooks::Moment {
-                kind: HookKind::Poststart,
-                state: &state,
-                default_env: None,
-                directory: Some(std::os::fd::AsFd::as_fd(&bundle)),
-                output: output.borrowed(),
-            },
-        )
+        if its_silence && self.oom_kills() > 0 { oom_killed(error) } else { error }
     }
 }
