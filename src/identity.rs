@@ -13,7 +13,6 @@
 //! | capset | ambient | ambient must be permitted and inheritable, and a change of uid clears it |
 //! | [`become_user`] | [`enter_cwd_as_user`] | and the check of the working directory is the last (CVE-2024-21626) |
 
-use std::ffi::CString;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -21,13 +20,18 @@ use specconv::Capabilities;
 
 use crate::compat::openat2::{self, Mounts};
 use crate::compat::procfs;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Result};
 use crate::sys::credential;
 use crate::sys::file::{self, FileType, Mode, OFlags};
-use crate::sys::{Errno, Refused, exec};
+use crate::sys::{Errno, Refused};
 
 pub mod capabilities;
+mod cwd;
+mod keyring;
 pub mod label;
+
+pub use cwd::{Entered, enter_cwd, enter_cwd_as_user};
+pub use keyring::join_session_keyring;
 
 /// Who the program is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,48 +97,6 @@ pub enum Setgroups {
     Allowed,
     /// It may not: the maps were written without privilege.
     Denied,
-}
-
-/// Gives the container a session keyring of its own (keyrings(7)), so that the caller's keys are out of reach.
-///
-/// Joins the keyring of that name, or makes it: `exec` thereby finds the one that init made. A kernel without
-/// keyrings, or a filter of an outer container that hides them (EPERM of old engines' profiles is not tolerated,
-/// ENOSYS is), leaves nothing to protect from.
-///
-/// # Errors
-/// EDQUOT is said to be the quota of keys, which is the usual surprise in user namespaces.
-pub fn join_session_keyring(plan: &Plan) -> Result<()> {
-    /// KEY_USR_SEARCH: processes of the owner, such as a later `exec`, may find the keyring by its name.
-    const OWNER_MAY_FIND: u32 = 0x0008_0000;
-
-    let Some(name) = &plan.keyring else { return Ok(()) };
-    let name = CString::new(name.as_str())
-        .map_err(|_| Error::new(Kind::Invalid, "the name of the session keyring holds a NUL byte"))?;
-    let key = match credential::keyctl_join_session_keyring(&name) {
-        Err(refused) if refused.errno == Errno::ENOSYS => return Ok(()),
-        Err(refused) if refused.errno == Errno::EDQUOT => {
-            return Err(refused).doing(
-                "create session keyring: the user's quota of keys is used up (/proc/key-users, kernel.keys.maxkeys; \
-                 --no-new-keyring does without)",
-            );
-        }
-        // Already in it, as when our caller is a process of this very container.
-        Ok(None) => return Ok(()),
-        Ok(Some(key)) => key,
-        Err(refused) => return Err(refused).doing("create session keyring"),
-    };
-    let description = credential::keyctl_describe(key).doing("read permissions of session keyring")?;
-    let permissions = permissions_of(&description)
-        .ok_or_else(|| Error::new(Kind::Other, format!("cannot understand the kernel's key {description:?}")))?;
-    if permissions & OWNER_MAY_FIND != 0 {
-        return Ok(());
-    }
-    credential::keyctl_setperm(key, permissions | OWNER_MAY_FIND).doing("set permissions of session keyring")
-}
-
-/// The fourth field of a key's description, hexadecimal.
-fn permissions_of(description: &str) -> Option<u32> {
-    u32::from_str_radix(description.split(';').nth(3)?, 16).ok()
 }
 
 /// Sets the file mode creation mask, where the plan has one.
@@ -210,56 +172,6 @@ fn id_refused(refused: Refused) -> Error {
     if unmapped { error.doing("the id is not mapped in the container's user namespace") } else { error }
 }
 
-/// Whether container root could enter the working directory.
-#[derive(Debug)]
-#[must_use]
-pub enum Entered {
-    /// We are in it, and it is where it should be.
-    Yes,
-    /// Root may not go there; perhaps the user may ([`enter_cwd_as_user`]).
-    NotAsRoot,
-}
-
-/// First try at the working directory, as root of the container.
-///
-/// A refusal for lack of rights (a FUSE or NFS volume that belongs to the user alone) is not final.
-pub fn enter_cwd(cwd: &Path) -> Result<Entered> {
-    match exec::chdir(cwd) {
-        Ok(()) => verify_cwd(cwd).map(|()| Entered::Yes),
-        Err(refused) if matches!(refused.errno, Errno::EACCES | Errno::EPERM) => Ok(Entered::NotAsRoot),
-        Err(refused) => Err(refused).doing("enter working directory").at(|| "process.cwd".to_owned()),
-    }
-}
-
-/// Second try, as the user; nothing to do where the first one succeeded.
-pub fn enter_cwd_as_user(cwd: &Path, before: Entered) -> Result<()> {
-    match before {
-        Entered::Yes => Ok(()),
-        Entered::NotAsRoot => {
-            exec::chdir(cwd).doing("enter working directory").at(|| "process.cwd".to_owned())?;
-            verify_cwd(cwd)
-        }
-    }
-}
-
-/// Refuses a working directory outside the container's root (CVE-2024-21626: `cwd` was `/proc/self/fd/7`).
-///
-/// The kernel's answer begins with `/` only for a directory that can be reached from the root.
-fn verify_cwd(cwd: &Path) -> Result<()> {
-    let outside = |seen: &dyn std::fmt::Debug| {
-        Error::invalid(
-            "process.cwd",
-            format_args!("{cwd:?} is outside of the container's root ({seen:?}): possible container breakout"),
-        )
-    };
-    match exec::getcwd() {
-        Ok(path) if path.as_bytes().starts_with(b"/") => Ok(()),
-        Ok(path) => Err(outside(&path)),
-        Err(refused) if refused.errno == Errno::ENOENT => Err(outside(&"it was deleted, or cannot be reached")),
-        Err(refused) => Err(refused).doing("verify working directory").at(|| "process.cwd".to_owned()),
-    }
-}
-
 /// Gives the user the standard streams that were made for this container, so that `/dev/stdout` can be opened
 /// again by its name: pipes, sockets and pseudo-terminals.
 ///
@@ -303,7 +215,7 @@ mod tests {
     const NET_BIND_SERVICE: u64 = 1 << 10;
     const NET_RAW: u64 = 1 << 13;
 
-    fn plan(uid: u32, gid: u32, groups: &[u32], capabilities: Capabilities) -> Plan {
+    pub(super) fn plan(uid: u32, gid: u32, groups: &[u32], capabilities: Capabilities) -> Plan {
         Plan {
             uid,
             gid,
@@ -316,13 +228,13 @@ mod tests {
     }
 
     /// All five sets the same but inheritable and ambient.
-    fn three(mask: u64) -> Capabilities {
+    pub(super) fn three(mask: u64) -> Capabilities {
         Capabilities { bounding: mask, effective: mask, permitted: mask, inheritable: 0, ambient: 0 }
     }
 
     /// Runs `work` in a thread of its own: the kernel keeps credentials by thread, so nothing of the test's changes.
     /// Returns what `work` returned and the thread's status file.
-    fn in_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> (T, String) {
+    pub(super) fn in_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> (T, String) {
         let thread = std::thread::spawn(|| {
             let outcome = work();
             (outcome, std::fs::read_to_string("/proc/thread-self/status").unwrap())
@@ -339,7 +251,7 @@ mod tests {
         u64::from_str_radix(line(status, name)[0], 16).unwrap()
     }
 
-    fn is_root() -> bool {
+    pub(super) fn is_root() -> bool {
         rustix::process::geteuid().is_root()
     }
 
@@ -555,75 +467,5 @@ mod tests {
         assert!(!made_for_one_container(libc::S_IFCHR | 0o620, makedev(4, 1)), "/dev/tty1");
         assert!(!made_for_one_container(libc::S_IFREG & kinds | 0o600, 0), "a log file of the host");
         assert!(!made_for_one_container(libc::S_IFBLK | 0o600, makedev(136, 0)));
-    }
-
-    #[test]
-    fn a_session_keyring_of_its_own() {
-        let mut plan = plan(0, 0, &[], three(0));
-        let name = format!("_ses.orlop-unit-{}", std::process::id());
-        plan.keyring = Some(name.clone());
-        let (first, _) = in_thread({
-            let plan = plan.clone();
-            move || {
-                join_session_keyring(&plan).unwrap();
-                // A second process finds the keyring by its name while the first one lives.
-                let (second, _) = in_thread(move || {
-                    join_session_keyring(&plan).unwrap();
-                    std::fs::read_to_string("/proc/keys").unwrap_or_default()
-                });
-                second
-            }
-        });
-        let ours: Vec<_> = first.lines().filter(|line| line.contains(&name)).collect();
-        // Kernels without /proc/keys (or without keyrings) show nothing.
-        if !first.is_empty() {
-            assert_eq!(ours.len(), 1, "{first}");
-            assert!(ours[0].contains(" 3f1b0000 ") || ours[0].contains(" 3f0b0000 "), "{}", ours[0]);
-        }
-    }
-
-    #[test]
-    fn permissions_are_the_fourth_field_of_a_key() {
-        assert_eq!(permissions_of("keyring;0;0;3f1b0000;_ses.web"), Some(0x3f1b_0000));
-        assert_eq!(permissions_of("keyring;0;0;3f130000;a;b"), Some(0x3f13_0000));
-        assert_eq!(permissions_of("keyring;0;0"), None);
-        assert_eq!(permissions_of(""), None);
-    }
-
-    #[test]
-    fn a_working_directory_that_was_removed_is_refused() {
-        let ((), _) = in_thread(|| {
-            // A working directory of this thread's own.
-            nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).unwrap();
-            let dir = std::env::temp_dir().join(format!("orlop-cwd-{}", std::process::id()));
-            std::fs::create_dir_all(&dir).unwrap();
-            assert!(matches!(enter_cwd(&dir).unwrap(), Entered::Yes));
-            let handle = std::fs::File::open(&dir).unwrap();
-            std::fs::remove_dir(&dir).unwrap();
-            let magic = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&handle));
-            let error = enter_cwd(Path::new(&magic)).unwrap_err().to_string();
-            assert!(error.starts_with("process.cwd: ") && error.contains("container breakout"), "{error}");
-            let error = enter_cwd(&dir).unwrap_err().to_string();
-            assert!(error.contains("no such file or directory"), "{error}");
-        });
-    }
-
-    #[test]
-    fn a_working_directory_outside_of_the_root_is_refused() {
-        if !is_root() {
-            return;
-        }
-        let dir = std::env::temp_dir().join(format!("orlop-root-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let outside = dir.clone();
-        let thread = std::thread::spawn(move || {
-            nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).unwrap();
-            // CVE-2024-21626: a handle of the host's in a process whose root is elsewhere.
-            rustix::process::chroot(&outside).unwrap();
-            enter_cwd(Path::new("..")).unwrap_err().to_string()
-        });
-        let error = thread.join().unwrap();
-        std::fs::remove_dir(&dir).unwrap();
-        assert!(error.contains("(unreachable)"), "{error}");
     }
 }
