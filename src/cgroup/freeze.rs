@@ -10,8 +10,13 @@ use crate::sys::cgroupfs;
 /// How long a freeze may take: as runc, ten seconds. A process in uninterruptible sleep freezes when it wakes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often a freeze of v1 is begun anew: it can be stuck while processes are being born.
-const TRIES: u32 = 1000;
+/// How long it may take before a kill, which can do without: it looks for those it has missed.
+const BRIEFLY: Duration = Duration::from_millis(300);
+
+/// Tries of a freeze of v1 that follow each other at once; and after how many all are thawed for a moment, since it can be
+/// stuck while processes are being born.
+const AT_ONCE: u32 = 25;
+const ROUND: u32 = 50;
 
 /// Longest file that is read here.
 const LONGEST: usize = 4096;
@@ -30,10 +35,20 @@ impl Cgroup {
     /// # Errors
     /// No freezer, or processes that do not stop within ten seconds (all are thawed again).
     pub fn freeze(&self) -> Result<()> {
+        self.freeze_within(PATIENCE)
+    }
+
+    /// As [`Cgroup::freeze`], where it can be done soon.
+    pub(super) fn freeze_briefly(&self) -> Result<()> {
+        self.freeze_within(BRIEFLY)
+    }
+
+    fn freeze_within(&self, patience: Duration) -> Result<()> {
+        let deadline = Instant::now() + patience;
         let done = match self.freezer() {
             None => return Err(no_freezer()),
-            Some(Freezer::V1(directory)) => freeze_v1(directory),
-            Some(Freezer::V2(directory)) => freeze_v2(directory),
+            Some(Freezer::V1(directory)) => freeze_v1(directory, deadline),
+            Some(Freezer::V2(directory)) => freeze_v2(directory, deadline),
         };
         if done.is_err() {
             // Half frozen is worse than not at all.
@@ -85,36 +100,38 @@ fn no_freezer() -> Error {
 }
 
 /// The kernel only promises to *begin*: until FROZEN is read it is to be asked again, and now and then thawed, or
-/// a group whose processes fork never comes to rest (runc's numbers, found by trying).
-fn freeze_v1(directory: &Directory) -> Result<()> {
+/// a group whose processes fork never comes to rest. Who gets little processor time, by a limit or a busy machine, freezes
+/// when it gets some, so the pauses between the tries grow.
+fn freeze_v1(directory: &Directory, deadline: Instant) -> Result<()> {
     let handle = directory.handle()?;
     let write = cgroupfs::openat_write(handle, "freezer.state")?;
     let read = cgroupfs::openat_read(handle, "freezer.state")?;
-    let deadline = Instant::now() + PATIENCE;
-    for round in 0..TRIES {
-        if round % 50 == 49 {
+    let longest = Duration::from_millis(10);
+    let mut pause = Duration::from_micros(10);
+    for tries in 1_u32.. {
+        if tries % ROUND == 0 {
             cgroupfs::write(write.as_fd(), "THAWED")?;
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::sleep(longest);
         }
         cgroupfs::write(write.as_fd(), "FROZEN")?;
-        if round % 25 == 24 {
-            std::thread::sleep(Duration::from_micros(10));
-        }
         if cgroupfs::read(read.as_fd(), LONGEST)?.trim() == "FROZEN" {
             return Ok(());
         }
         if Instant::now() > deadline {
             break;
         }
+        if tries >= AT_ONCE {
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(longest);
+        }
     }
     Err(Error::new(Kind::Other, "unable to freeze: processes keep appearing, or do not come to rest"))
 }
 
-fn freeze_v2(directory: &Directory) -> Result<()> {
+fn freeze_v2(directory: &Directory, deadline: Instant) -> Result<()> {
     let handle = directory.handle()?;
     let events = cgroupfs::openat_read(handle, "cgroup.events")?;
     directory.write("cgroup.freeze", "1")?;
-    let deadline = Instant::now() + PATIENCE;
     loop {
         if value(&cgroupfs::read(events.as_fd(), LONGEST)?, "frozen") == Some("1") {
             return Ok(());

@@ -265,7 +265,7 @@ impl Cgroup {
         }
         // A process that died of a signal stays listed for a moment; a round that finds none ends it.
         for round in 0_u32..50 {
-            let frozen = self.freeze().is_ok();
+            let frozen = self.freeze_briefly().is_ok();
             let pids = self.pids()?;
             for pid in pids.iter().filter_map(|pid| rustix::process::Pid::from_raw(*pid)) {
                 match cgroupfs::kill(pid) {

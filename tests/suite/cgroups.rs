@@ -215,6 +215,22 @@ fn pause_and_resume_on_v1() {
     pauses(View::Host);
 }
 
+/// Who may run for a thousandth of a second in each cannot come to rest before that.
+#[test]
+fn a_container_with_little_processor_time_is_paused() {
+    require!(is_root(), "root of the host");
+    require!(cgroup::v1("freezer").is_some() && cgroup::v1("cpu").is_some(), "cgroup v1 freezer controller");
+    require!(is_orlop(), "a pause that waits");
+    let mut bundle = Bundle::sh("while :; do :; done");
+    bundle.up();
+    bundle.call(&["update", "--cpu-period", "1000000", "--cpu-quota", "1000", bundle.id()]).ok();
+    bundle.call(&["pause", bundle.id()]).ok();
+    assert_eq!(bundle.status(), "paused");
+    bundle.call(&["resume", bundle.id()]).ok();
+    bundle.call(&["update", "--cpu-quota=-1", bundle.id()]).ok();
+    bundle.finish_off();
+}
+
 #[test]
 fn pause_and_resume_on_v2() {
     require!(is_root(), "root of the host");
