@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use specconv::NamespaceKind;
 
 use super::making::Making;
+use super::store::check_id;
 use super::{Container, Driver, Process, Record, Request, Rootless, descriptors, oom_killed, sockets};
 use crate::cgroup::{self, Cgroup, Layout};
 use crate::compat;
@@ -41,6 +42,7 @@ pub struct Created {
 /// For what the config asks and cannot be had: before any effect. For what fails on the way: with every effect
 /// undone, the `poststop` hooks run if hooks had begun.
 pub fn create(request: &Request) -> Result<Created> {
+    check_id(&request.id)?;
     let Decided { config, mut plan, record, notifies, mut warnings } = decide(request)?;
     if plan.mounts_on_host() {
         refuse_mounts_below(&plan.rootfs.path)?;

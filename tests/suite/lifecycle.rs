@@ -94,12 +94,16 @@ fn an_id_is_used_once() {
 
 #[test]
 fn ids_that_are_paths_are_refused() {
-    let bundle = Bundle::new();
+    let mut bundle = Bundle::new();
+    if is_orlop() {
+        // The id is looked at before anything is made of it, as the path of the cgroup.
+        bundle.edit(|spec| drop(spec["linux"].as_object_mut().unwrap().remove("cgroupsPath")));
+    }
     bundle.write();
     let path = bundle.path().display().to_string();
     let long = "a".repeat(4096);
     for id in ["", ".", "..", "../x", "a/b", "/abs", "a\nb", "a b", "ä", &long] {
-        bundle.call(&["create", "--bundle", &path, id]).fails();
+        bundle.call(&["create", "--bundle", &path, id]).fails_saying("invalid container ID format");
         bundle.call(&["delete", "--force", id]);
         // crun 1.8.1 deletes the state root itself for an empty id, and its parent for `..`.
         assert!(bundle.path().exists(), "delete --force {id:?} removed what it was never given");
