@@ -74,6 +74,32 @@ pub fn comm(pid: i32) -> String {
     std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
 }
 
+/// The steps of `create` where the usher bears late.
+pub const LATE: &[&str] = &[
+    "Parent:Spawn",
+    "Usher:Place",
+    "Parent:Place",
+    "Parent:MapIds",
+    "Usher:Enter",
+    "Parent:Enter",
+    "Parent:Lend",
+    "Usher:Lend",
+    "Usher:BuildRoot",
+    "Usher:Limit",
+    "Parent:Limit",
+    "Usher:RuntimeHooks",
+    "Parent:RuntimeHooks",
+    "Usher:ContainerHooks",
+    "Usher:EnterRoot",
+    "Usher:Furnish",
+    "Usher:Seal",
+    "Usher:Become",
+    "Init:Become",
+    "Parent:Become",
+    "Init:Ready",
+    "Parent:Ready",
+];
+
 /// The steps of `exec`.
 pub const EXEC: &[&str] = &[
     "Parent:Spawn",

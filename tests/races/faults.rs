@@ -5,7 +5,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::failpoint::{EXEC, Held, command_at, has_failpoints, processes_of};
+use crate::failpoint::{EXEC, Held, LATE, command_at, has_failpoints, processes_of};
 use crate::require;
 use crate::support::leak::Left;
 use crate::support::{Bundle, is_root, wait_until};
@@ -38,25 +38,6 @@ const TWO: &[&str] = &[
 
 /// What an usher that bears early adds.
 const USHER: &[&str] = &["Usher:Place", "Usher:Enter", "Parent:Enter", "Init:Enter", "Init:BuildRoot", "Parent:Ready"];
-
-/// The steps of an usher that bears late.
-const LATE: &[&str] = &[
-    "Usher:Place",
-    "Usher:Enter",
-    "Parent:Enter",
-    "Usher:Lend",
-    "Parent:Lend",
-    "Usher:BuildRoot",
-    "Usher:ContainerHooks",
-    "Usher:EnterRoot",
-    "Usher:Furnish",
-    "Usher:Seal",
-    "Usher:Become",
-    "Init:Become",
-    "Parent:Become",
-    "Init:Ready",
-    "Parent:Ready",
-];
 
 /// Everything in the scratch directory but the outputs of commands.
 fn files(bundle: &Bundle) -> Vec<String> {

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::failpoint::{EXEC, Held, command_at, has_failpoints};
+use crate::failpoint::{EXEC, Held, LATE, command_at, has_failpoints};
 use crate::require;
 use crate::support::canary::Canary;
 use crate::support::console::ConsoleSocket;
@@ -147,31 +147,6 @@ fn hold(watch: &Watch, bundle: &Bundle, args: &[String], points: &[&str], mut af
     }
 }
 
-const CREATE: &[&str] = &[
-    "Parent:Spawn",
-    "Usher:Place",
-    "Parent:Place",
-    "Parent:MapIds",
-    "Usher:Enter",
-    "Parent:Enter",
-    "Parent:Lend",
-    "Usher:Lend",
-    "Usher:BuildRoot",
-    "Usher:Limit",
-    "Parent:Limit",
-    "Usher:RuntimeHooks",
-    "Parent:RuntimeHooks",
-    "Usher:ContainerHooks",
-    "Usher:EnterRoot",
-    "Usher:Furnish",
-    "Usher:Seal",
-    "Usher:Become",
-    "Init:Become",
-    "Parent:Become",
-    "Init:Ready",
-    "Parent:Ready",
-];
-
 #[test]
 fn t13_cve_2016_9962_create_held_at_every_step() {
     require!(is_root(), "root of the host");
@@ -180,7 +155,7 @@ fn t13_cve_2016_9962_create_held_at_every_step() {
     let mut victim = watch.victim();
     victim.args(&["sleep", "1000"]).write();
     let args = victim.with_bundle(&["create"]);
-    hold(&watch, &victim, &args, CREATE, |_, outcome| {
+    hold(&watch, &victim, &args, LATE, |_, outcome| {
         outcome.ok();
         victim.delete_force().ok();
     });
