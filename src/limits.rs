@@ -296,6 +296,8 @@ mod tests {
             let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
             status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim().to_owned()
         };
+        // All that it may have: this test itself may have been given less.
+        reset_affinity(pid, &Plan { reset_affinity: true, ..Plan::default() });
         let before = allowed();
         let affinity = |cpus: &[u32]| Plan {
             cpu_affinity: Some(ExecCpuAffinity { initial: Some(cpus.to_vec()), last: None }),
