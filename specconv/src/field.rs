@@ -47,10 +47,11 @@ pub(crate) fn id(field: impl fmt::Display, id: u32) -> Result<u32, Invalid> {
 /// enough that a list never asks for much memory.
 const LIST_MAX: u32 = 65_535;
 
-/// A list such as `0-3,7` (the list format of cpuset(7), without its strides).
+/// A list such as `0-3,7` (the list format of cpuset(7), without its strides). Spaces and empty items between commas are
+/// passed over, as the specification's schema, the kernel and runc have it.
 pub(crate) fn list(field: impl fmt::Display, text: &str) -> Result<Vec<u32>, Invalid> {
     let mut ranges = Vec::new();
-    for part in text.split(',') {
+    for part in text.split(',').map(|part| part.trim_matches(' ')).filter(|part| !part.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (Some(first), Some(last)) = (list_number(first), list_number(last)) else {
             return refuse(field, format_args!("{text:?} is not a list such as \"0-3,7\""));
@@ -62,6 +63,9 @@ pub(crate) fn list(field: impl fmt::Display, text: &str) -> Result<Vec<u32>, Inv
             return refuse(field, format_args!("{last} in {text:?} is more than {LIST_MAX}"));
         }
         ranges.push((first, last));
+    }
+    if ranges.is_empty() {
+        return refuse(field, format_args!("{text:?} names nothing"));
     }
     // In order, so that a range that stands there many times is counted out once.
     ranges.sort_unstable();
@@ -102,7 +106,10 @@ mod tests {
     fn a_list_is_read_in_full_or_refused() {
         assert_eq!(list("f", "0-3,7").unwrap(), [0, 1, 2, 3, 7]);
         assert_eq!(list("f", "7,0-1,1").unwrap(), [0, 1, 7]);
-        for bad in ["", ",", "0,", "0-", "-1", "3-1", " 1", "1 ", "+1", "0x1", "1-2-3", "65536", "4294967296", "a"] {
+        assert_eq!(list("f", " 0-1, 3,,7 ,").unwrap(), [0, 1, 3, 7]);
+        for bad in
+            ["", ",", " ", "0-", "-1", "3-1", "0 -1", "0 3", "1\n", "+1", "0x1", "1-2-3", "65536", "4294967296", "a"]
+        {
             assert!(list("f", bad).is_err(), "{bad:?}");
         }
     }

@@ -89,7 +89,7 @@ pub fn convert(bytes: &[u8]) -> Result<Converted, Invalid> {
         devices: device::devices(linux.devices.unwrap_or_default())?,
         net_devices: linux.net_devices.map(device::net_devices).transpose()?.unwrap_or_default(),
         cgroups_path: rootfs::cgroups_path(linux.cgroups_path)?,
-        resources: resources::resources(linux.resources.unwrap_or_default(), &mut warnings)?,
+        resources: resources::resources(linux.resources.unwrap_or_default())?,
         intel_rdt: linux.intel_rdt.map(|rdt| placement::intel_rdt(rdt, &mut warnings)).transpose()?,
         memory_policy: linux.memory_policy.map(placement::memory_policy).transpose()?,
         seccomp,
@@ -99,7 +99,7 @@ pub fn convert(bytes: &[u8]) -> Result<Converted, Invalid> {
         masked_paths: rootfs::paths("linux.maskedPaths", linux.masked_paths)?,
         readonly_paths: rootfs::paths("linux.readonlyPaths", linux.readonly_paths)?,
         mount_label: rootfs::mount_label(linux.mount_label, context_type.as_deref())?,
-        personality: linux.personality.map(|asked| placement::personality(&asked, &mut warnings)).transpose()?,
+        personality: linux.personality.as_ref().map(placement::personality).transpose()?,
     };
     rules::check(&config)?;
     Ok(Converted { config, warnings })
@@ -130,8 +130,6 @@ pub fn convert_process(bytes: &[u8], own: Option<&Process>) -> Result<(Process, 
 ///
 /// # Errors
 /// The first thing that is refused.
-pub fn convert_resources(bytes: &[u8]) -> Result<(Resources, Vec<Warning>), Invalid> {
-    let mut warnings = Vec::new();
-    let resources = resources::resources(spec::read(bytes, "linux.resources")?, &mut warnings)?;
-    Ok((resources, warnings))
+pub fn convert_resources(bytes: &[u8]) -> Result<Resources, Invalid> {
+    resources::resources(spec::read(bytes, "linux.resources")?)
 }

@@ -104,13 +104,14 @@ pub fn rdt_schemata(l3_cache: Option<String>, mem_bw: Option<String>) -> Result<
 pub(crate) const PERSONALITIES: [(&str, Personality); 2] =
     [("LINUX", Personality::Linux), ("LINUX32", Personality::Linux32)];
 
-/// `linux.personality` (config-linux.md#personality); the specification has no flags to put in `flags`.
-pub(crate) fn personality(asked: &spec::Personality, warnings: &mut Vec<Warning>) -> Result<Personality, Invalid> {
+/// `linux.personality` (config-linux.md#personality). The specification has no flags to put in `flags`, and what is not
+/// supported MUST be an error (config.md#valid-values).
+pub(crate) fn personality(asked: &spec::Personality) -> Result<Personality, Invalid> {
     let Some((_, domain)) = PERSONALITIES.iter().find(|(name, _)| *name == asked.domain) else {
         return refuse("linux.personality.domain", format_args!("{:?} is not \"LINUX\" or \"LINUX32\"", asked.domain));
     };
-    if asked.flags.as_ref().is_some_and(|flags| !flags.is_empty()) {
-        warn(warnings, "linux.personality.flags", "no flag is supported; they are ignored");
+    match asked.flags.as_deref() {
+        Some([flag, ..]) => refuse("linux.personality.flags[0]", format_args!("{flag:?}: no flag is supported")),
+        _ => Ok(*domain),
     }
-    Ok(*domain)
 }

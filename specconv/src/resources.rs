@@ -10,18 +10,18 @@ use std::fmt;
 use oci_spec::runtime as oci;
 
 use crate::device::rules;
-use crate::field::{interface, list, refuse, said, warn};
+use crate::field::{interface, list, refuse, said};
 use crate::spec::{self, Pairs};
 use crate::{
     BlockIo, Cpu, HugepageLimit, Invalid, Limit, Memory, NetworkResources, RdmaLimit, Resources, Swap, ThrottleDevice,
-    Warning, WeightDevice,
+    WeightDevice,
 };
 
 /// The whole object.
-pub(crate) fn resources(asked: spec::Resources, warnings: &mut Vec<Warning>) -> Result<Resources, Invalid> {
+pub(crate) fn resources(asked: spec::Resources) -> Result<Resources, Invalid> {
     Ok(Resources {
         devices: rules(&asked.devices.unwrap_or_default())?,
-        memory: asked.memory.map(|memory| self::memory(&memory, warnings)).transpose()?.unwrap_or_default(),
+        memory: asked.memory.map(|memory| self::memory(&memory)).transpose()?.unwrap_or_default(),
         cpu: asked.cpu.map(|cpu| self::cpu(&cpu)).transpose()?.unwrap_or_default(),
         pids: asked.pids.and_then(|pids| pids.limit).map(|limit| match u64::try_from(limit) {
             Ok(limit) => Limit::Max(limit),
@@ -50,23 +50,21 @@ fn bytes(field: &str, value: Option<i64>) -> Result<Option<Limit>, Invalid> {
     }
 }
 
-fn memory(asked: &oci::LinuxMemory, warnings: &mut Vec<Warning>) -> Result<Memory, Invalid> {
+fn memory(asked: &oci::LinuxMemory) -> Result<Memory, Invalid> {
     let limit = bytes("limit", asked.limit())?;
     let swappiness = asked.swappiness();
     if let Some(value) = swappiness.filter(|value| *value > 100) {
         return refuse("linux.resources.memory.swappiness", format_args!("{value} is not between 0 and 100"));
     }
-    let kernel = bytes("kernel", asked.kernel())?;
-    let kernel_tcp = bytes("kernelTCP", asked.kernel_tcp())?;
-    if kernel.is_some() {
-        warn(warnings, "linux.resources.memory.kernel", "the kernel no longer has this limit; it is ignored");
+    if asked.use_hierarchy() == Some(false) {
+        return refuse("linux.resources.memory.useHierarchy", "the kernel knows no other way since Linux 5.11");
     }
     Ok(Memory {
         limit,
         swap: swap(limit, bytes("swap", asked.swap())?)?,
         reservation: bytes("reservation", asked.reservation())?,
-        kernel,
-        kernel_tcp,
+        kernel: bytes("kernel", asked.kernel())?,
+        kernel_tcp: bytes("kernelTCP", asked.kernel_tcp())?,
         swappiness,
         disable_oom_killer: asked.disable_oom_killer(),
         check_before_update: asked.check_before_update().unwrap_or(false),

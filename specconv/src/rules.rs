@@ -138,18 +138,27 @@ pub fn user_is_mapped(config: &Config, process: &Process) -> Result<(), Invalid>
     Ok(())
 }
 
-/// config.md#specification-version: only versions of the same major number are compatible.
+/// config.md#specification-version: SemVer 2.0.0, and only versions of the same major number are compatible.
 pub(crate) fn version(version: Option<&str>) -> Result<(), Invalid> {
     const FIELD: &str = "ociVersion";
     let version = version.filter(|version| !version.is_empty()).ok_or_else(|| invalid(FIELD, "it is missing"))?;
-    // SemVer: `1.0.2-dev`, `1.1.0+dev`.
-    let core = version.split(['-', '+']).next().unwrap_or_default();
-    let mut numbers =
-        core.split('.').map(|part| part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse::<u32>().ok()));
-    let parsed: Option<Vec<u32>> = numbers.by_ref().map(Option::flatten).collect();
-    match parsed.as_deref() {
-        Some([1, _, _]) => Ok(()),
-        Some([_, _, _]) => refuse(FIELD, format_args!("{version:?} is not supported; orlop implements 1.0.0 to 1.3.0")),
-        _ => refuse(FIELD, format_args!("{version:?} is not a version such as \"1.3.0\"")),
+    match major(version) {
+        Some("1") => Ok(()),
+        Some(_) => refuse(FIELD, format_args!("{version:?} is not supported; orlop implements 1.0.0 to 1.3.0")),
+        None => refuse(FIELD, format_args!("{version:?} is not a version such as \"1.3.0\"")),
     }
+}
+
+/// The first number of a version, `1.0.2-dev.1+build`; `None` where it is not SemVer.
+fn major(version: &str) -> Option<&str> {
+    let (rest, build) = version.split_once('+').map_or((version, None), |(rest, build)| (rest, Some(build)));
+    let (core, before) = rest.split_once('-').map_or((rest, None), |(core, before)| (core, Some(before)));
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let number = |part: &str| digits(part) && (part == "0" || !part.starts_with('0'));
+    let word = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let sound = core.split('.').count() == 3
+        && core.split('.').all(number)
+        && before.is_none_or(|before| before.split('.').all(|part| word(part) && (!digits(part) || number(part))))
+        && build.is_none_or(|build| build.split('.').all(word));
+    core.split('.').next().filter(|_| sound)
 }

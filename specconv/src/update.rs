@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::{Invalid, Resources, Warning, convert_resources, spec};
+use crate::{Invalid, Resources, convert_resources, spec};
 
 /// What an update changes.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,8 +18,6 @@ pub struct Update {
     pub changes: Resources,
     /// Whether the device rules become others.
     pub devices_change: bool,
-    /// What the user should know.
-    pub warnings: Vec<Warning>,
 }
 
 /// The JSON of a config's `linux.resources`; `{}` where it has none.
@@ -56,10 +54,10 @@ pub fn update(current: &[u8], asked: &[u8]) -> Result<Update, Invalid> {
         }
     }
     let devices_change = merge.devices(asked.get("devices"));
-    let (changes, warnings) = convert_resources(&written(&merge.changes.into()))?;
+    let changes = convert_resources(&written(&merge.changes.into()))?;
     let remembered = written(&merge.all.into());
     convert_resources(&remembered)?;
-    Ok(Update { remembered, changes, devices_change, warnings })
+    Ok(Update { remembered, changes, devices_change })
 }
 
 const FIELD: &str = "linux.resources";
@@ -309,7 +307,7 @@ mod tests {
         assert_eq!(rates, [1, 9, 3]);
         assert_eq!(all["hugepageLimits"].as_array().unwrap().len(), 2);
         assert_eq!(all["rdma"], json!({"mlx": {"hcaHandles": 1, "hcaObjects": 2}}));
-        let (expected, _) = crate::convert_resources(&written(&asked)).unwrap();
+        let expected = crate::convert_resources(&written(&asked)).unwrap();
         assert_eq!(update.changes, expected, "only what was asked is written");
     }
 

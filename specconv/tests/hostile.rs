@@ -116,7 +116,7 @@ fn parts_are_read_alone_and_name_the_same_fields() {
     assert_eq!(refused(r#"{"args": ["id", "\u0000"], "cwd": "/"}"#), "process.args[1]");
     assert_eq!(refused("{"), "process");
 
-    let (resources, _) = convert_resources(br#"{"pids": {"limit": 0}}"#).unwrap();
+    let resources = convert_resources(br#"{"pids": {"limit": 0}}"#).unwrap();
     assert_eq!(resources.pids, Some(specconv::Limit::Max(0)));
     let refused = |text: &str| convert_resources(text.as_bytes()).unwrap_err().field;
     assert_eq!(refused(r#"{"memory": {"limit": "1"}}"#), "linux.resources.memory.limit");

@@ -164,11 +164,11 @@ fn memory_that_only_v1_has() {
 
     let kernel = with_memory(Memory { kernel: max(5), kernel_tcp: max(5), ..Memory::default() });
     assert_eq!(rows(&kernel, &legacy()), ["v1 memory.kmem.tcp.limit_in_bytes=5"]);
-    let fields = |layout: &Layout| -> Vec<String> {
-        planned(&kernel, layout).warnings().iter().map(|one| one.field.clone()).collect()
-    };
-    assert_eq!(fields(&legacy()), ["linux.resources.memory.kernel"]);
-    assert_eq!(fields(&unified()), ["linux.resources.memory.kernel", "linux.resources.memory.kernelTCP"]);
+    assert_eq!(planned(&kernel, &legacy()).warnings()[0].field, "linux.resources.memory.kernel");
+    assert!(refusal(&kernel, &unified()).starts_with("linux.resources.memory.kernel: "));
+    let buffers = |limit| with_memory(Memory { kernel_tcp: Some(limit), ..Memory::default() });
+    assert!(refusal(&buffers(Limit::Max(5)), &unified()).starts_with("linux.resources.memory.kernelTCP: "));
+    assert_eq!(rows(&buffers(Limit::Unlimited), &unified()), [""; 0], "there is none to lift");
 }
 
 #[test]

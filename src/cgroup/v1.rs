@@ -52,7 +52,10 @@ pub fn memory(memory: &Memory, rows: &mut Rows) -> Result<()> {
         let field = "linux.resources.memory.swappiness";
         rows.push(Write::new(MEMORY, "memory.swappiness", swappiness.to_string(), field));
     }
-    kernel_memory(memory, rows);
+    if set(memory.kernel).is_some() {
+        // Linux 5.16 took it away; runc never sets it either.
+        rows.warn("linux.resources.memory.kernel", "ignored: limits of kernel memory are obsolete");
+    }
     if let Some(limit) = set(memory.kernel_tcp) {
         let field = "linux.resources.memory.kernelTCP";
         let row = Write::new(MEMORY, "memory.kmem.tcp.limit_in_bytes", number(limit), field);
@@ -67,13 +70,6 @@ pub fn oom_killer_again(memory: &Memory, rows: &mut Rows) {
     if memory.disable_oom_killer == Some(false) {
         let field = "linux.resources.memory.disableOOMKiller";
         rows.push(Write::new(Controller::V1("memory"), "memory.oom_control", "0", field));
-    }
-}
-
-/// The limit of kernel memory does nothing any more (Linux 5.16 removed it); runc ignores it too.
-pub fn kernel_memory(memory: &Memory, rows: &mut Rows) {
-    if set(memory.kernel).is_some() {
-        rows.warn("linux.resources.memory.kernel", "ignored: limits of kernel memory are obsolete");
     }
 }
 

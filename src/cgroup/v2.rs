@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use specconv::{BlockIo, Cpu, HugepageLimit, Limit, Memory, NetworkResources, RdmaLimit, Swap, ThrottleDevice};
 
-use super::v1::{kernel_memory, pids_max, rdma_max};
+use super::v1::{pids_max, rdma_max};
 use super::write::{Absent, Controller, Rows, Write, above_zero, set};
 use crate::error::{Error, Result};
 
@@ -27,7 +27,8 @@ fn number(limit: Limit) -> String {
 /// Memory and swap, which v2 counts apart.
 ///
 /// # Errors
-/// What v2 has no file for: `swappiness` other than the default, `disableOOMKiller`.
+/// What v2 has no file for: `kernel`, `kernelTCP`, `swappiness` other than the default, `disableOOMKiller`
+/// (config-linux.md#unified: "if the conversion is not possible").
 pub fn memory(memory: &Memory, rows: &mut Rows) -> Result<()> {
     const MEMORY: Controller = controller("memory");
     let limit = set(memory.limit);
@@ -49,9 +50,11 @@ pub fn memory(memory: &Memory, rows: &mut Rows) -> Result<()> {
     if let Some(low) = set(memory.reservation) {
         rows.push(Write::new(MEMORY, "memory.low", number(low), "linux.resources.memory.reservation"));
     }
-    kernel_memory(memory, rows);
-    if set(memory.kernel_tcp).is_some() {
-        rows.warn("linux.resources.memory.kernelTCP", "ignored: cgroup v2 counts the buffers of TCP as memory");
+    for (field, limit) in [("kernel", memory.kernel), ("kernelTCP", memory.kernel_tcp)] {
+        if matches!(set(limit), Some(Limit::Max(_))) {
+            let why = "cgroup v2 counts the kernel's memory with the rest and has no limit for it alone";
+            return Err(Error::unsupported(format!("linux.resources.memory.{field}"), why));
+        }
     }
     match memory.swappiness {
         None => {}

@@ -66,13 +66,13 @@ impl Container {
             .doing("update the container");
         match done {
             Ok(passed) => {
-                let told = update.warnings.iter().chain(changes.warnings()).chain(&passed);
+                let told = changes.warnings().iter().chain(&passed);
                 Ok(told.map(ToString::to_string).collect())
             }
             Err(error) => {
                 let mut back = cgroup.write_back(&before);
                 if update.devices_change {
-                    let (old, _) = specconv::convert_resources(&current)?;
+                    let old = specconv::convert_resources(&current)?;
                     back = back.and(plan(&old, rules).and_then(|old| cgroup.bind_back(&old)));
                 }
                 Err(told_of_failed_return(error, back))

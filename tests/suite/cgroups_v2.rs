@@ -178,6 +178,10 @@ fn what_v2_does_not_have_is_refused() {
         (json!({"memory": {"limit": 67_108_864, "disableOOMKiller": true}}), "disableOOMKiller"),
         (json!({"cpu": {"realtimeRuntime": 1000, "realtimePeriod": 10_000}}), "realtime"),
         (json!({"network": {"classID": 1}}), "classID"),
+        (json!({"network": {"priorities": [{"name": "lo", "priority": 1}]}}), "priorities"),
+        (json!({"memory": {"kernel": 67_108_864}}), "kernel"),
+        (json!({"memory": {"kernelTCP": 67_108_864}}), "kernelTCP"),
+        (json!({"blockIO": {"leafWeight": 100}}), "leafWeight"),
     ] {
         let mut bundle = Bundle::new();
         bundle.edit(|spec| spec["linux"]["resources"] = resources);
@@ -286,6 +290,21 @@ fn a_refused_update_changes_nothing() {
             ("cpuset.cpus", "0"),
         ],
     );
+    bundle.finish_off();
+}
+
+/// Without being asked the kernel would kill for it.
+#[test]
+fn memory_below_what_is_used_is_refused_where_asked() {
+    require!(is_root(), "root of the host");
+    require!(cgroup::v2_with("memory").is_some(), CONTROLLER);
+    require!(is_orlop(), "a runtime whose update is all or nothing");
+    let mut bundle = Bundle::sh("x=$(head -c 20000000 /dev/zero | tr '\\0' x); touch /tmp/filled; sleep 1000; echo $x");
+    bundle.writable().edit(|spec| spec["linux"]["resources"]["memory"] = json!({"limit": 67_108_864})).up();
+    wait_until("memory is filled", || bundle.rootfs("tmp/filled").exists());
+    update(&bundle, json!({"memory": {"limit": 1_048_576, "checkBeforeUpdate": true}})).fails();
+    expect(&bundle, &[("memory.max", "67108864")]);
+    assert_eq!(bundle.status(), "running");
     bundle.finish_off();
 }
 

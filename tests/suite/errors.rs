@@ -60,7 +60,7 @@ fn a_wrong_type_is_located() {
 #[test]
 fn a_version_that_is_not_ours_is_refused() {
     require!(is_root(), "root of the host");
-    for version in ["2.0.0", "0.9.0", "nonsense", ""] {
+    for version in ["2.0.0", "0.9.0", "1.0", "01.0.0", "1.0.0-", "1.0.0+a_b", "nonsense", ""] {
         refused(|spec| spec["ociVersion"] = json!(version), &["ociVersion"]);
     }
     for version in ["1.0.0", "1.0.2-dev", "1.1.0+dev", "1.2.0", "1.3.0"] {
@@ -77,6 +77,15 @@ fn unknown_properties_are_ignored() {
         spec["org.example.unknown"] = json!({"a": [1, 2]});
         spec["process"]["unknown"] = json!(7);
         spec["linux"]["unknown"] = json!(null);
+        spec["annotations"] = json!({"org.opencontainers.unknown": ""});
+        // What is for other platforms.
+        spec["process"]["commandLine"] = json!("cmd");
+        spec["process"]["user"]["username"] = json!("nobody");
+        spec["freebsd"] = json!({"devices": [{"path": "null"}]});
+        spec["solaris"] = json!({"milestone": "svc:/milestone/container:default"});
+        spec["vm"] = json!({"kernel": {"path": "/no/such/kernel"}});
+        spec["windows"] = json!({"layerFolders": ["C:\\layer"]});
+        spec["zos"] = json!({"namespaces": []});
     });
     assert_eq!(bundle.output(), "here");
 }
@@ -133,6 +142,14 @@ fn nothing_that_was_asked_is_skipped_in_silence() {
             &["process.selinuxLabel"],
         );
     }
+    refused(
+        |spec| spec["linux"]["personality"] = json!({"domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"]}),
+        &["linux.personality.flags[0]"],
+    );
+    refused(
+        |spec| spec["linux"]["resources"]["memory"] = json!({"useHierarchy": false}),
+        &["linux.resources.memory.useHierarchy"],
+    );
     // crun's, where it was built with them.
     for annotation in
         ["run.oci.handler", "run.oci.seccomp.plugins", "run.oci.seccomp_bpf_data", "run.oci.systemd.force_cgroup_v1"]
