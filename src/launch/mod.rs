@@ -58,8 +58,8 @@
 //!   calls, and writes and reads the link without sendmsg and recvmsg.
 //! - A failure on init's side travels as one bounded record, so that the parent shows the error that init had. After
 //!   Ready the parent is gone, and a failure goes through the gate ([`crate::launch::gate`]).
-//! - Every acquiring step pushes its reverse on [`Undo`]; Ready disarms it. Once a prestart or createRuntime hook has
-//!   begun, the caller's undo ends with the poststop hooks (runtime.md#lifecycle).
+//! - Every acquiring step pushes its reverse on [`Undo`]; Ready disarms it. Once a hook has begun, the caller's undo ends
+//!   with the poststop hooks (runtime.md#lifecycle).
 //!
 //! `exec` is the same story with fewer lines ([`exec`]).
 
@@ -141,7 +141,7 @@ pub struct HookOutput {
 pub enum Milestone<'a> {
     /// Init lives, in its cgroup; nothing else is there yet.
     Born(&'a Child, Option<&'a Cgroup>),
-    /// The runtime's hooks are about to run: from now on an undo ends with the poststop hooks.
+    /// Hooks are about to run: from now on an undo ends with the poststop hooks.
     HooksBegin,
     /// Init waits for `start`.
     Ready(&'a Child),

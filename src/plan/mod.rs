@@ -156,7 +156,7 @@ pub fn plan(mut config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Resul
     let delegates = cgroup.as_ref().is_some_and(cgroup::Plan::delegates);
     let script = Script {
         lend: rootfs::lends(&rootfs) || !config.net_devices.is_empty() || delegates,
-        runtime_hooks: !(config.hooks.prestart.is_empty() && config.hooks.create_runtime.is_empty()),
+        runtime_hooks: needs_runtime_hooks(&config.hooks),
     };
     let denied = match &namespaces.ids {
         Some(ids) => ids.how == Mapping::OwnId || facts.host.setgroups_denied,
@@ -199,6 +199,12 @@ fn refuse_annotations(config: &Config) -> Result<()> {
         Some((name, why)) => Err(Error::unsupported(format!("annotations[{name:?}]"), *why)),
         None => Ok(()),
     }
+}
+
+/// Also where only `createContainer` hooks come: before they begin it is recorded that `poststop` hooks must follow.
+fn needs_runtime_hooks(hooks: &Hooks) -> bool {
+    let armed = !hooks.create_container.is_empty() && !hooks.poststop.is_empty();
+    armed || !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty()
 }
 
 /// How the ids of a new user namespace get into the kernel.

@@ -39,8 +39,7 @@ fn each_kind_runs_at_its_time() {
     bundle.args(&["sleep", "1000"]).create().ok();
     assert_eq!(lines(&log), ["prestart", "createRuntime", "createContainer"]);
     bundle.start().ok();
-    crate::support::wait_until("start's hooks", || lines(&log).len() == 5);
-    assert_eq!(&lines(&log)[3..], ["startContainer", "poststart"]);
+    assert_eq!(&lines(&log)[3..], ["startContainer", "poststart"], "before start returns");
     bundle.kill("KILL").ok();
     bundle.wait_for_status("stopped");
     assert_eq!(lines(&log).len(), 5);
@@ -150,6 +149,8 @@ fn a_hook_has_its_own_environment_and_arguments() {
     command.env("CALLER_SECRET", "x");
     bundle.finish(command).ok();
     let text = std::fs::read_to_string(&out).unwrap();
+    let variables = text.lines().skip(1).filter(|line| !line.starts_with("PWD=") && !line.starts_with("_="));
+    assert_eq!(variables.count(), 2, "its own and no other but the shell's: {text}");
     assert!(text.contains("ONE=1\n") && text.contains("TWO=a b\n"), "{text}");
     assert!(text.lines().next().unwrap().ends_with(&format!("1 {out}")), "{text}");
     assert!(!text.contains("CALLER_SECRET"), "T35: the caller's environment is not the hook's: {text}");
@@ -181,6 +182,37 @@ fn poststop_follows_a_failed_create_once_hooks_have_run() {
     bundle.create().fails();
     assert_eq!(lines(&log), ["createRuntime", "poststop"]);
     bundle.assert_gone();
+}
+
+/// Also where the first of all fails: the container was made, and is to be unmade.
+#[test]
+fn poststop_follows_whichever_hook_fails() {
+    require!(is_root(), "root of the host");
+    for kind in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart"] {
+        let (mut bundle, log) = logged("OUT=", &["poststop"]);
+        bundle
+            .args(&["sleep", "1000"])
+            .edit(|spec| spec["hooks"][kind] = json!([{"path": "/bin/false"}, {"path": "/bin/false"}]));
+        if bundle.create().status.success() {
+            bundle.start();
+            bundle.wait_for_status("stopped");
+            assert_eq!(lines(&log), [""; 0], "{kind}");
+            bundle.delete().ok();
+        }
+        assert_eq!(lines(&log), ["poststop"], "{kind}");
+        bundle.assert_gone();
+    }
+}
+
+/// config.md#poststart: after the program is executed; no sooner.
+#[test]
+fn poststart_hooks_find_the_program_running() {
+    require!(is_root(), "root of the host");
+    let script = "pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/'); OUT=$(cat /proc/$pid/comm)";
+    let (mut bundle, log) = logged(script, &["poststart"]);
+    bundle.up();
+    assert_eq!(lines(&log), ["poststart sleep"]);
+    bundle.finish_off();
 }
 
 /// Only this kind: it runs in the container. HOME is among it where the config has none.
@@ -305,6 +337,14 @@ fn a_hook_that_takes_too_long_is_killed() {
         spec["hooks"] = json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "1000"], "timeout": 1}]})
     });
     bundle.create().fails();
+    bundle.assert_gone();
+    // In the container, and after its end.
+    let slow = json!([{"path": "/bin/sleep", "args": ["sleep", "1000"], "timeout": 1}]);
+    bundle.edit(|spec| spec["hooks"] = json!({"startContainer": slow, "poststop": slow})).create().ok();
+    bundle.start();
+    bundle.wait_for_status("stopped");
+    bundle.delete().ok();
+    assert!(start.elapsed() < crate::support::patience(30));
     bundle.assert_gone();
 }
 
