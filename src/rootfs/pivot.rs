@@ -20,7 +20,6 @@ use crate::sys::file::{self, CWD, Mode, OFlags};
 use crate::sys::mount::{self, OpenTreeFlags, UnmountFlags};
 
 const RSLAVE: Propagation = Propagation { kind: PropagationKind::Slave, recursive: true };
-const PRIVATE: Propagation = Propagation { kind: PropagationKind::Private, recursive: false };
 
 /// What the host's tree becomes in our copy of it: nothing of ours may travel back, unless that is asked for.
 ///
@@ -50,7 +49,7 @@ pub(super) fn attach_root(plan: &Plan, proc: &Procfs) -> Result<OwnedFd> {
     }
     set_attached(host.as_fd(), &spread(around(plan)), proc).doing("set the propagation of /")?;
     if !is_cut_off(plan) {
-        make_parent_private(&plan.path, proc)?;
+        part_from_peers(plan, proc)?;
     }
     // The copy is what its source now is: private, or a slave of the host's, never a peer.
     let copy = Detached::copy(place.as_fd(), Path::new(""), Reach::Tree, OpenTreeFlags::empty())
@@ -63,13 +62,16 @@ fn host_root() -> Result<OwnedFd> {
 }
 
 /// The mount that the root filesystem lies in must not be shared: what we attach would appear on the host, and
-/// pivot_root(2) refuses. It is found by trying: a path that is no mount point answers EINVAL.
-fn make_parent_private(path: &Path, proc: &Procfs) -> Result<()> {
-    for place in path.ancestors() {
+/// pivot_root(2) refuses. A slave of the host's it stays where that is asked for (config-linux.md#rootfs-mount-propagation;
+/// runc makes it private). It is found by trying: a path that is no mount point answers EINVAL.
+fn part_from_peers(plan: &Plan, proc: &Procfs) -> Result<()> {
+    let is_slave = plan.propagation.is_some_and(|asked| asked.kind == PropagationKind::Slave);
+    let kind = if is_slave { PropagationKind::Slave } else { PropagationKind::Private };
+    for place in plan.path.ancestors() {
         let fd = file::openat(CWD, place, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
-        match set_attached(fd.as_fd(), &spread(PRIVATE), proc) {
+        match set_attached(fd.as_fd(), &spread(Propagation { kind, recursive: false }), proc) {
             Err(error) if error.errno() == Some(Errno::EINVAL) => {}
-            other => return other.doing("make the mount around the root filesystem private"),
+            other => return other.doing("part the mount around the root filesystem from the host's"),
         }
     }
     Ok(())

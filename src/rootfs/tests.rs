@@ -614,7 +614,9 @@ fn the_host_sees_nothing() {
     // The outer namespace shares with the inner one, as a host with systemd does.
     inside("-m -p -f --mount-proc --propagation shared", "the_host_sees_nothing", || {
         let host = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        for propagation in [None, Some(PropagationKind::Shared), Some(PropagationKind::Unbindable)] {
+        let kinds =
+            [PropagationKind::Shared, PropagationKind::Slave, PropagationKind::Private, PropagationKind::Unbindable];
+        for propagation in std::iter::once(None).chain(kinds.map(Some)) {
             for recursive in [true, false] {
                 let done = Command::new("unshare")
                     .args(["-m", "-n", "-i", "--propagation", "unchanged", "--"])
@@ -641,7 +643,7 @@ fn one_container_in_a_shared_world() {
     let bundle = Bundle::new(&asked);
     let mut plan = bundle.with_default([]);
     let recursive = asked.ends_with("true");
-    let kind = [PropagationKind::Shared, PropagationKind::Unbindable]
+    let kind = [PropagationKind::Shared, PropagationKind::Slave, PropagationKind::Private, PropagationKind::Unbindable]
         .into_iter()
         .find(|kind| asked.contains(&format!("{kind:?}")));
     plan.propagation = kind.map(|kind| Propagation { kind, recursive });
@@ -650,7 +652,9 @@ fn one_container_in_a_shared_world() {
     let root = root.lines().find(|line| line.split(' ').nth(4) == Some("/")).unwrap().to_owned();
     match kind {
         Some(PropagationKind::Shared) => assert!(root.contains("shared:"), "{root}"),
-        Some(_) => assert!(root.contains("unbindable"), "{root}"),
+        Some(PropagationKind::Unbindable) => assert!(root.contains("unbindable"), "{root}"),
+        Some(PropagationKind::Private) => assert!(!root.contains("shared:") && !root.contains("master:"), "{root}"),
+        Some(PropagationKind::Slave) => assert!(!root.contains("shared:") && root.contains("master:"), "{root}"),
         None => assert!(!root.contains("shared:"), "{root}"),
     }
 }

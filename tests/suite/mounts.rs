@@ -224,6 +224,24 @@ fn the_root_has_the_propagation_that_was_asked() {
     }
 }
 
+/// config-linux.md#rootfs-mount-propagation: what the host mounts in a shared root filesystem is for slaves alone.
+#[test]
+fn a_slave_root_sees_what_the_host_mounts() {
+    require!(is_root(), "root of the host");
+    for (asked, seen) in [("slave", "seen"), ("rslave", "seen"), ("private", "unseen"), ("unbindable", "unseen")] {
+        let mut bundle = Bundle::sh(
+            "touch /tmp/ready; until [ -e /tmp/mounted ]; do sleep 0.02; done; [ -e /home/new ] && echo seen || echo unseen",
+        );
+        let root = bundle.rootfs("").display().to_string();
+        bundle.writable().edit(|spec| spec["linux"]["rootfsPropagation"] = json!(asked)).prelude(&format!(
+            "cd {root}; mount --bind . .; mount --make-shared {root}; cd {root}
+             {{ until [ -e tmp/ready ]; do sleep 0.02; done; mount -t tmpfs new home; touch home/new tmp/mounted; }} &
+             cd /"
+        ));
+        assert_eq!(bundle.output(), seen, "{asked}");
+    }
+}
+
 #[test]
 fn a_file_is_bound_on_a_file_that_need_not_exist() {
     require!(is_root(), "root of the host");
