@@ -213,12 +213,10 @@ impl Resctrl {
         Ok(())
     }
 
+    /// One that is there counts for somebody else, and would not go with the container.
     fn make_monitor<'a>(&'a self, path: &str, undo: &mut Undo<'a>) -> Result<OwnedFd> {
-        match cgroupfs::mkdirat(self.root.as_fd(), path) {
-            Ok(()) => undo.made.push(path.to_owned()),
-            Err(refused) if refused.errno == Errno::EEXIST => {}
-            Err(refused) => return Err(refused).doing("make the group that monitors the container"),
-        }
+        cgroupfs::mkdirat(self.root.as_fd(), path).doing("make the group that monitors the container")?;
+        undo.made.push(path.to_owned());
         Ok(cgroupfs::openat_directory(self.root.as_fd(), path)?)
     }
 
@@ -472,7 +470,7 @@ mod tests {
     const GOLD: [(&str, &str); 6] = [
         ("gold/schemata", "L3:0=ff\n"),
         ("gold/tasks", ""),
-        ("gold/mon_groups/web/tasks", ""),
+        ("gold/mon_groups/other/tasks", ""),
         ("schemata", "L3:0=fffff\n"),
         ("tasks", ""),
         ("info/last_cmd_status", "ok\n"),
@@ -483,10 +481,14 @@ mod tests {
         let tree = LooksLikeResctrl::new("shared", &GOLD);
         let wish = IntelRdt { enable_monitoring: true, ..asked(Some("gold"), &["L3:0=0ff"], &[]) };
         let group = tree.handle().make(&plan(&wish, "web").unwrap()).unwrap();
+        std::fs::write(tree.0.join("gold/mon_groups/web/tasks"), "").unwrap();
         group.enter(42).unwrap();
         assert_eq!((tree.text("gold/tasks"), tree.text("gold/mon_groups/web/tasks")), ("42".into(), "42".into()));
         assert_eq!(tree.text("gold/schemata"), "L3:0=ff\n", "not written again");
-        assert_eq!(group.saved().made, [""; 0], "nothing of it is ours");
+        assert_eq!(group.saved().made, ["gold/mon_groups/web"], "nothing else of it is ours");
+        let taken = tree.handle().make(&plan(&wish, "other").unwrap()).unwrap_err();
+        assert_eq!(taken.errno(), Some(Errno::EEXIST), "a group of its own or none: {taken}");
+        assert!(tree.0.join("gold/mon_groups/other").exists());
         let other = plan(&asked(Some("gold"), &["L3:0=f"], &[]), "web").unwrap();
         let refused = tree.handle().make(&other).unwrap_err().to_string();
         assert!(refused.contains("the class \"gold\" exists and has not \"L3:0=f\""), "{refused}");
