@@ -67,6 +67,60 @@ fn without_a_path_the_container_still_has_a_cgroup() {
     bundle.finish_off();
 }
 
+/// config-linux.md#cgroups-path: the same path is the same place.
+#[test]
+fn a_relative_path_is_the_same_place_each_time() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::sh("cat /proc/self/cgroup");
+    let path = bundle.id().to_owned();
+    bundle.edit(|spec| spec["linux"]["cgroupsPath"] = json!(path));
+    let place = bundle.output();
+    assert!(place.lines().any(|line| line.ends_with(&format!("/{path}"))), "{place}");
+    assert_eq!(bundle.output(), place);
+}
+
+/// config-linux.md#control-groups: one that others are in, and one where nothing runs.
+#[test]
+fn a_cgroup_that_is_not_fit_is_refused() {
+    require!(is_root(), "root of the host");
+    let mut first = Bundle::new();
+    first.up();
+    let path = format!("/{}", first.id());
+    let mut second = Bundle::new();
+    second.edit(|spec| spec["linux"]["cgroupsPath"] = json!(path));
+    second.create().fails_saying("container's cgroup is not empty");
+    assert_eq!(first.status(), "running");
+    first.finish_off();
+
+    let Some(freezer) = cgroup::v1("freezer") else {
+        require!(false, "cgroup v1 freezer controller");
+        return;
+    };
+    let bundle = Bundle::new();
+    let frozen = freezer.join(bundle.id());
+    std::fs::create_dir(&frozen).unwrap();
+    std::fs::write(frozen.join("freezer.state"), "FROZEN").unwrap();
+    let outcome = bundle.create();
+    std::fs::write(frozen.join("freezer.state"), "THAWED").unwrap();
+    cgroup::remove(&frozen);
+    outcome.fails_saying("container's cgroup unexpectedly frozen");
+}
+
+/// config-linux.md#unified.
+#[test]
+fn unified_without_cgroup_v2_is_refused() {
+    require!(is_root(), "root of the host");
+    require!(cgroup::v1("memory").is_some(), "cgroup v1 memory controller");
+    for (view, file) in [(View::V1, "cgroup.max.depth"), (View::Host, "memory.high"), (View::V2, "nosuch.max")] {
+        let mut bundle = Bundle::new();
+        bundle.view(view).edit(|spec| spec["linux"]["resources"]["unified"] = json!({file: "1"}));
+        let outcome = bundle.create().fails();
+        let named = || ["linux.resources.unified", file].iter().all(|word| outcome.stderr.contains(word));
+        assert!(!is_orlop() || named(), "{outcome}");
+        bundle.assert_gone();
+    }
+}
+
 fn limits() -> Value {
     json!({
         "memory": {"limit": 67_108_864, "reservation": 33_554_432, "swappiness": 7},
@@ -149,6 +203,19 @@ fn the_pids_limit_holds() {
     let mut bundle = Bundle::new();
     bundle.edit(|spec| spec["linux"]["resources"]["pids"] = json!({"limit": 1}));
     bundle.run().ok();
+}
+
+/// config-linux.md#pids: 0 is a limit, and what is absent is none.
+#[test]
+fn a_pids_limit_of_zero_is_one() {
+    require!(is_root(), "root of the host");
+    require!(cgroup::v1("pids").is_some(), "cgroup v1 pids controller");
+    for (pids, forks) in [(json!({"limit": 0}), false), (json!({"limit": -1}), true), (json!({}), true)] {
+        let mut bundle = Bundle::sh("(true) && echo forked");
+        bundle.edit(|spec| spec["linux"]["resources"]["pids"] = pids.clone());
+        let outcome = bundle.run();
+        assert_eq!(outcome.stdout.contains("forked"), forks, "{pids}: {outcome}");
+    }
 }
 
 #[test]
@@ -506,6 +573,11 @@ fn a_cgroup_that_the_container_may_divide_is_its_own() {
     bundle.no_mount("/sys/fs/cgroup").mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup",
         "source": "cgroup", "options": ["ro"]}));
     bundle.user_namespace(100_000).args(&["sleep", "1000"]).create().ok();
+    assert_eq!(owner(&bundle, "."), 0);
+    bundle.delete_force().ok();
+    // Nor has one that sees the host's.
+    let mut bundle = divisible();
+    bundle.no_namespace("cgroup").user_namespace(100_000).args(&["sleep", "1000"]).create().ok();
     assert_eq!(owner(&bundle, "."), 0);
     bundle.delete_force().ok();
 }

@@ -62,6 +62,37 @@ fn the_program_starts_only_with_start() {
     bundle.finish_off();
 }
 
+/// runtime.md#lifecycle, step 2.
+#[test]
+fn later_changes_of_the_config_change_nothing() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::sh("echo first > /tmp/mark; exec sleep 1000");
+    let log = bundle.file("log", "");
+    let hook =
+        |word: &str| json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("echo {word} >> {}", log.display())]}]);
+    bundle.writable().edit(|spec| spec["hooks"] = json!({"poststart": hook("first"), "poststop": hook("first")}));
+    bundle.create().ok();
+    bundle.args(&["sh", "-c", "echo second > /tmp/mark"]);
+    bundle.edit(|spec| spec["hooks"] = json!({"poststart": hook("second"), "poststop": hook("second")})).write();
+    bundle.start().ok();
+    wait_until("the program ran", || {
+        std::fs::read_to_string(bundle.rootfs("tmp/mark")).is_ok_and(|text| text == "first\n")
+    });
+    std::fs::remove_file(bundle.path().join("config.json")).unwrap();
+    bundle.finish_off();
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "first\nfirst\n");
+}
+
+#[test]
+fn every_operation_wants_an_id() {
+    let bundle = Bundle::new();
+    bundle.write();
+    let path = bundle.path().display().to_string();
+    for words in [&["state"][..], &["create", "--bundle", &path], &["start"], &["kill"], &["delete"]] {
+        bundle.call(words).fails();
+    }
+}
+
 #[test]
 fn start_has_three_refusals() {
     require!(is_root(), "root of the host");

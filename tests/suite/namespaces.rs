@@ -291,6 +291,8 @@ fn a_user_namespace_maps_as_asked() {
     let words: Vec<&str> = text.split_whitespace().collect();
     assert_eq!(words, ["0", "100000", "65536", "0", "100000", "65536", "0", "0"]);
     assert_eq!(std::fs::metadata(bundle.rootfs("mine")).unwrap().uid(), 100_000);
+    // config-linux.md#user-namespace-mappings: what was there keeps its owner.
+    assert_eq!(std::fs::metadata(bundle.rootfs("bin/busybox")).unwrap().uid(), 0);
 }
 
 #[test]

@@ -61,6 +61,49 @@ fn rlimits_are_what_was_asked() {
     assert_eq!(limit("Max stack size"), ["8388608", "16777216"]);
 }
 
+/// getrlimit(2), all of it.
+#[test]
+fn every_kind_of_limit_is_known() {
+    require!(is_root(), "root of the host");
+    let own = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let kinds = [
+        ("RLIMIT_AS", "Max address space"),
+        ("RLIMIT_CORE", "Max core file size"),
+        ("RLIMIT_CPU", "Max cpu time"),
+        ("RLIMIT_DATA", "Max data size"),
+        ("RLIMIT_FSIZE", "Max file size"),
+        ("RLIMIT_LOCKS", "Max file locks"),
+        ("RLIMIT_MEMLOCK", "Max locked memory"),
+        ("RLIMIT_MSGQUEUE", "Max msgqueue size"),
+        ("RLIMIT_NICE", "Max nice priority"),
+        ("RLIMIT_NOFILE", "Max open files"),
+        ("RLIMIT_NPROC", "Max processes"),
+        ("RLIMIT_RSS", "Max resident set"),
+        ("RLIMIT_RTPRIO", "Max realtime priority"),
+        ("RLIMIT_RTTIME", "Max realtime timeout"),
+        ("RLIMIT_SIGPENDING", "Max pending signals"),
+        ("RLIMIT_STACK", "Max stack size"),
+    ];
+    let hard = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        line[name.len()..].split_whitespace().nth(1).unwrap().to_owned()
+    };
+    // One less than the caller has tells them from what is only inherited.
+    let wanted = kinds.map(|(kind, name)| {
+        let limit = hard(&own, name).parse::<u64>().map_or(1 << 40, |limit| limit.saturating_sub(1));
+        (kind, name, limit)
+    });
+    let mut bundle = Bundle::new();
+    bundle.args(&["cat", "/proc/self/limits"]).edit(|spec| {
+        let limits = wanted.map(|(kind, _, limit)| json!({"type": kind, "soft": limit, "hard": limit}));
+        spec["process"]["rlimits"] = json!(limits);
+    });
+    let text = bundle.output();
+    for (kind, name, limit) in wanted {
+        assert_eq!(hard(&text, name), limit.to_string(), "{kind}");
+    }
+}
+
 #[test]
 fn a_low_limit_does_not_stop_the_start() {
     require!(is_root(), "root of the host");
@@ -128,6 +171,19 @@ fn capabilities_are_exactly_what_was_asked() {
     assert_eq!(sets(&bundle.output()), [bind, bind, bind, kill | bind | chown, bind]);
 }
 
+/// config.md#linux-process: a warning, and no failure.
+#[test]
+fn a_capability_that_cannot_be_granted_is_a_warning() {
+    require!(is_root(), "root of the host");
+    require!(is_orlop(), "a runtime that starts without what it cannot grant");
+    let mut bundle = Bundle::new();
+    bundle.args(&["cat", "/proc/self/status"]).capabilities(&["CAP_KILL", "CAP_SYS_NICE", "CAP_NO_SUCH"]).write();
+    let inner = bundle.command(&bundle.with_bundle(&["run"]));
+    let outcome = bundle.finish(called_by(&["setpriv", "--bounding-set", "-sys_nice"], &inner)).ok();
+    assert_eq!(sets(&outcome.stdout), [0, 1 << 5, 1 << 5, 1 << 5, 0]);
+    assert!(outcome.stderr.contains("CAP_SYS_NICE") && outcome.stderr.contains("CAP_NO_SUCH"), "{outcome}");
+}
+
 #[test]
 fn no_capabilities_are_none() {
     require!(is_root(), "root of the host");
@@ -172,6 +228,20 @@ fn the_oom_score_is_adjusted() {
     assert_eq!(bundle.output(), "314");
     bundle.user_namespace(100_000);
     assert_eq!(bundle.output(), "314");
+}
+
+/// config.md#linux-process: MUST NOT be changed where it is not set.
+#[test]
+fn the_oom_score_of_the_caller_goes_in_when_none_is_asked() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::new();
+    bundle.args(&["cat", "/proc/self/oom_score_adj"]).write();
+    let inner = bundle.command(&bundle.with_bundle(&["run"]));
+    assert_eq!(bundle.finish(after("echo 271 > /proc/self/oom_score_adj", &inner)).ok().text(), "271");
+    bundle.args(&["sleep", "1000"]).up();
+    let inner = bundle.command(&["exec", bundle.id(), "cat", "/proc/self/oom_score_adj"]);
+    assert_eq!(bundle.finish(after("echo 271 > /proc/self/oom_score_adj", &inner)).ok().text(), "271");
+    bundle.finish_off();
 }
 
 #[test]
@@ -279,6 +349,19 @@ fn scheduler_and_io_priority_are_what_was_asked() {
     bundle.edit(|spec| spec["process"]["scheduler"] = json!({"policy": "SCHED_FIFO", "nice": 5}));
     bundle.create().fails();
     bundle.assert_gone();
+    // What a scheduler does not say is 0, whatever the caller's is.
+    for (policy, number) in [("SCHED_OTHER", 0), ("SCHED_BATCH", 3), ("SCHED_IDLE", 5)] {
+        bundle.edit(|spec| {
+            spec["process"]["scheduler"] = json!({"policy": policy});
+            spec["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_IDLE", "priority": 0});
+        });
+        bundle.write();
+        let inner = bundle.command(&bundle.with_bundle(&["run"]));
+        let text = bundle.finish(called_by(&["nice", "-n", "10"], &inner)).ok().stdout;
+        assert!(text.contains("idle"), "{text}");
+        let nice = if policy == "SCHED_IDLE" { text.split_whitespace().nth(1).unwrap() } else { "0" };
+        assert!(text.starts_with(&format!("{number} {nice}\n")), "{policy}: {text}");
+    }
 }
 
 #[test]
@@ -324,6 +407,11 @@ fn the_affinity_of_exec_is_what_was_asked() {
     let text = bundle.exec_with(&[], &["grep", "Cpus_allowed_list", "/proc/self/status"]).ok().stdout;
     assert_eq!(text.split_whitespace().last(), Some("1"));
     assert_ne!(status_field(&bundle.pid().to_string(), "Cpus_allowed_list").unwrap(), "1", "init is not touched");
+    bundle.finish_off();
+    // Without a final one nobody touches it again. The form of a list is that of the specification's schema.
+    bundle.edit(|spec| spec["process"]["execCPUAffinity"] = json!({"initial": " 1, ", "final": ""})).up();
+    let text = bundle.exec_with(&[], &["grep", "Cpus_allowed_list", "/proc/self/status"]).ok().stdout;
+    assert_eq!(text.split_whitespace().last(), Some("1"));
     bundle.finish_off();
 }
 
