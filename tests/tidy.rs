@@ -355,6 +355,38 @@ fn what_is_tested_only_as_data_is_listed() {
 }
 
 #[test]
+fn conformance_names_what_is_there() {
+    let text = std::fs::read_to_string(repository().join("docs/conformance.md")).unwrap();
+    let (tables, _) = text.split_once("\n## Where we read").unwrap();
+    let is_name =
+        |word: &str| word.contains('_') && word.chars().all(|c| c.is_ascii_lowercase() || matches!(c, '_' | '0'..='9'));
+    let unit = sources(&["src"]);
+    let mut offences = Vec::new();
+    let mut named = 0;
+    for word in tables.lines().filter(|line| line.starts_with('|')).flat_map(|line| line.split('`').skip(1).step_by(2))
+    {
+        let there = if let Some((topic, test)) = word.split_once("::") {
+            ["suite", "security"].iter().any(|suite| {
+                let file = repository().join(format!("tests/{suite}/{topic}.rs"));
+                std::fs::read_to_string(file).is_ok_and(|text| text.contains(&format!("fn {test}()")))
+            })
+        } else if word.ends_with(".rs") || word.ends_with(".toml") {
+            ["src", "."].iter().any(|below| repository().join(below).join(word).is_file())
+        } else if is_name(word) {
+            unit.iter().any(|source| source.text.contains(&format!("fn {word}()")))
+        } else {
+            continue;
+        };
+        named += 1;
+        if !there {
+            offences.push(word.to_owned());
+        }
+    }
+    assert!(named > 100, "the tables have another form now");
+    none("docs/conformance.md names files and tests that are there", offences);
+}
+
+#[test]
 fn the_rules_themselves_can_fail() {
     assert_eq!(imported("use crate::{sys, error::{Error, Result}, plan::Plan};"), ["sys", "error", "plan"]);
     assert_eq!(imported("let x = crate::launch::run(crate::plan::Plan::new());"), ["launch", "plan"]);

@@ -1,10 +1,12 @@
 //! `process`: who the program runs as, with what limits and capabilities, and how it is found.
 
+use std::process::Command;
+
 use serde_json::json;
 
 use crate::require;
 use crate::support::outcome::{after, called_by};
-use crate::support::{Bundle, executable, has_capability, is_orlop, is_root, status_field};
+use crate::support::{Bundle, View, executable, has_capability, is_orlop, is_root, status_field};
 
 #[test]
 fn the_user_is_what_was_asked() {
@@ -365,6 +367,22 @@ fn scheduler_and_io_priority_are_what_was_asked() {
 }
 
 #[test]
+fn a_real_time_policy_is_what_was_asked() {
+    require!(is_root(), "root of the host");
+    let given = Command::new("chrt").args(["-f", "1", "true"]).status().is_ok_and(|status| status.success());
+    require!(given, "a cgroup with real time");
+    // A cgroup of v1 has none until it is given some.
+    for (policy, number) in [("SCHED_FIFO", "1"), ("SCHED_RR", "2")] {
+        let mut bundle = Bundle::sh("awk '{print $41, $40}' /proc/1/stat");
+        bundle.view(View::V2).edit(|spec| {
+            spec["process"]["scheduler"] =
+                json!({"policy": policy, "priority": 7, "flags": ["SCHED_FLAG_RESET_ON_FORK"]});
+        });
+        assert_eq!(bundle.output(), format!("{number} 7"), "{policy}");
+    }
+}
+
+#[test]
 fn the_personality_is_linux32() {
     require!(is_root(), "root of the host");
     let mut bundle = Bundle::sh("uname -m; cat /proc/self/personality");
@@ -382,6 +400,19 @@ fn the_memory_policy_is_what_was_asked() {
     let mut bundle = Bundle::sh("head -1 /proc/self/numa_maps");
     bundle.edit(|spec| spec["linux"]["memoryPolicy"] = json!({"mode": "MPOL_BIND", "nodes": "0"}));
     assert!(bundle.output().contains(" bind:0"), "{}", bundle.output());
+    for (mode, nodes, flags, shown) in [
+        ("MPOL_DEFAULT", "", json!([]), " default"),
+        ("MPOL_LOCAL", "", json!([]), " local"),
+        ("MPOL_PREFERRED", "0", json!([]), " prefer:0"),
+        ("MPOL_INTERLEAVE", "0", json!(["MPOL_F_STATIC_NODES"]), " interleave=static:0"),
+        ("MPOL_BIND", "0", json!(["MPOL_F_RELATIVE_NODES"]), " bind=relative:0"),
+    ] {
+        bundle.edit(|spec| {
+            spec["linux"]["memoryPolicy"] = json!({"mode": mode, "nodes": nodes, "flags": flags});
+        });
+        let text = bundle.output();
+        assert!(text.contains(shown), "{mode}: {text}");
+    }
     bundle.edit(|spec| spec["linux"]["memoryPolicy"] = json!({"mode": "MPOL_NOSUCH"}));
     bundle.create().fails();
 }
