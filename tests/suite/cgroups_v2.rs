@@ -293,21 +293,6 @@ fn a_refused_update_changes_nothing() {
     bundle.finish_off();
 }
 
-/// Without being asked the kernel would kill for it.
-#[test]
-fn memory_below_what_is_used_is_refused_where_asked() {
-    require!(is_root(), "root of the host");
-    require!(cgroup::v2_with("memory").is_some(), CONTROLLER);
-    require!(is_orlop(), "a runtime whose update is all or nothing");
-    let mut bundle = Bundle::sh("x=$(head -c 20000000 /dev/zero | tr '\\0' x); touch /tmp/filled; sleep 1000; echo $x");
-    bundle.writable().edit(|spec| spec["linux"]["resources"]["memory"] = json!({"limit": 67_108_864})).up();
-    wait_until("memory is filled", || bundle.rootfs("tmp/filled").exists());
-    update(&bundle, json!({"memory": {"limit": 1_048_576, "checkBeforeUpdate": true}})).fails();
-    expect(&bundle, &[("memory.max", "67108864")]);
-    assert_eq!(bundle.status(), "running");
-    bundle.finish_off();
-}
-
 #[test]
 fn device_rules_of_a_running_container_are_replaced() {
     require!(is_root(), "root of the host");
