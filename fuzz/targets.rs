@@ -169,14 +169,12 @@ pub fn procfs(bytes: &[u8]) {
     container::parse_start_time(bytes);
     identity::label::is_unconfined(bytes);
     let text = String::from_utf8_lossy(bytes);
-    rdt::mounted(&text).for_each(drop);
+    rdt::mounted(bytes).for_each(drop);
     let (own, mounts) = text.split_once('\0').unwrap_or(("0::/\n", &text));
     for hierarchy in Layout::from_mounts(own, mounts).hierarchies {
         assert!(hierarchy.is_v2() || !hierarchy.controllers.is_empty());
     }
-    for line in bytes.split(|byte| *byte == b'\n') {
-        rootfs::kernel_view(line);
-    }
+    sys::mountinfo::mounts(bytes).filter_map(rootfs::kernel_view).for_each(drop);
     for mount in rootfs::points_below(mounts.as_bytes(), Path::new("/b/rootfs")) {
         assert!(!mount.as_os_str().is_empty() && mount.is_relative(), "{mount:?}");
     }

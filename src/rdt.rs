@@ -18,6 +18,7 @@ use specconv::IntelRdt;
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::Errno;
 use crate::sys::cgroupfs::{self, RDTGROUP_SUPER_MAGIC};
+use crate::sys::mountinfo;
 
 mod stats;
 
@@ -115,9 +116,7 @@ impl Resctrl {
         if let Some(found) = Resctrl::open(Path::new(USUAL))? {
             return Ok(found);
         }
-        let table = std::fs::read_to_string("/proc/self/mountinfo")
-            .map_err(crate::sys::refused!("read", "\"/proc/self/mountinfo\""))
-            .doing("look for resctrl")?;
+        let table = mountinfo::read().doing("look for resctrl")?;
         for place in mounted(&table) {
             if let Some(found) = Resctrl::open(&place)? {
                 return Ok(found);
@@ -367,13 +366,9 @@ pub(crate) fn stands(asked: &str, schemata: &str, step: Option<u64>) -> bool {
     asked.iter().all(|(id, to)| now.iter().any(|(other, now)| other == id && (now == to || *now == rounded(*to))))
 }
 
-/// Mount points of resctrl in a mountinfo table (proc_pid_mountinfo(5)).
-pub(crate) fn mounted(table: &str) -> impl Iterator<Item = PathBuf> {
-    table.lines().filter_map(|line| {
-        let (mount, filesystem) = line.split_once(" - ")?;
-        let point = mount.split(' ').nth(4).filter(|_| filesystem.starts_with("resctrl "))?;
-        Some(point.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\").into())
-    })
+/// Mount points of resctrl in a table of mounts.
+pub(crate) fn mounted(table: &[u8]) -> impl Iterator<Item = PathBuf> {
+    mountinfo::mounts(table).filter(|mount| mount.fstype == b"resctrl").map(|mount| mount.point.path())
 }
 
 /// The kernel of the machine that these were written on has no resctrl (tests/only_as_data.toml): the lines and the
@@ -433,7 +428,7 @@ mod tests {
     fn resctrl_is_found_where_it_is_mounted() {
         let table = "22 1 0:20 / /sys rw - sysfs sysfs rw\n90 22 0:50 / /sys/fs/resctrl rw,relatime - resctrl resctrl rw\n\
                      91 1 0:50 / /mnt/a\\040b rw - resctrl x rw,mba_MBps\n92 1 8:1 / /resctrl rw - ext4 resctrl rw";
-        let found: Vec<PathBuf> = mounted(table).collect();
+        let found: Vec<PathBuf> = mounted(table.as_bytes()).collect();
         assert_eq!(found, [PathBuf::from("/sys/fs/resctrl"), PathBuf::from("/mnt/a b")]);
         assert!(Resctrl::open(Path::new("/proc")).unwrap().is_none(), "another filesystem is not taken for it");
     }

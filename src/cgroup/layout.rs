@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Context, Result};
 use crate::sys::cgroupfs;
 use crate::sys::cgroupfs::CGROUP2_SUPER_MAGIC;
+use crate::sys::mountinfo::{self, Mount};
 
 /// Where a host of cgroup v2 mounts its only hierarchy, and one of v1 all of them.
 const ROOT: &str = "/sys/fs/cgroup";
@@ -93,27 +94,24 @@ impl Layout {
         Layout { mode: Mode::Unified, hierarchies: vec![hierarchy] }
     }
 
-    pub(crate) fn from_mounts(own: &str, mountinfo: &str) -> Layout {
-        let near: Vec<Mounted<'_>> = mountinfo.lines().filter_map(Mounted::parse).filter(Mounted::is_near).collect();
-        let mounts: Vec<&Mounted<'_>> =
-            near.iter().filter(|mount| mount.fstype.starts_with("cgroup") && !mount.is_covered(&near)).collect();
+    pub(crate) fn from_mounts(own: &str, table: &str) -> Layout {
+        let near: Vec<Mount<'_>> = mountinfo::mounts(table.as_bytes()).filter(is_near).collect();
+        let is_hierarchy = |mount: &&Mount<'_>| mount.fstype.starts_with(b"cgroup") && !is_covered(mount, &near);
+        let mounts: Vec<&Mount<'_>> = near.iter().filter(is_hierarchy).collect();
         let mut hierarchies = Vec::new();
         let mut v2 = None;
         for (controllers, path) in memberships(own) {
             let is_v2 = controllers.is_empty();
             let first = controllers.split(',').next().unwrap_or_default();
-            let ours = || {
-                mounts.iter().filter(|mount| {
-                    if is_v2 { mount.fstype == "cgroup2" } else { mount.fstype == "cgroup" && mount.has(first) }
-                })
-            };
+            let is_ours = |mount: &Mount<'_>| if is_v2 { mount.fstype == b"cgroup2" } else { has(mount, first) };
+            let ours = || mounts.iter().filter(|mount| is_ours(mount));
             // The same hierarchy may be mounted in many containers' root filesystems too. For v2, which every process
             // is in, that does not make it one of this host's: the usual place does, as for systemd, runc and crun.
-            let usual = ours().find(|mount| Path::new(mount.mount_point).starts_with(ROOT));
+            let usual = ours().find(|mount| mount.point.escaped().starts_with(ROOT));
             let Some(mount) = usual.or_else(|| ours().next().filter(|_| !is_v2)) else { continue };
             let hierarchy = Hierarchy {
-                mount_point: PathBuf::from(unescape(mount.mount_point)),
-                root: unescape(mount.root),
+                mount_point: mount.point.path(),
+                root: mount.root.path().to_string_lossy().into_owned(),
                 controllers: controllers.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
                 own: path.to_owned(),
             };
@@ -144,62 +142,40 @@ pub fn v2_directory_of(pid: nix::unistd::Pid) -> Result<Option<PathBuf>> {
     }))
 }
 
-/// A line of /proc/self/mountinfo (proc_pid_mountinfo(5)).
-struct Mounted<'a> {
-    id: &'a str,
-    parent: &'a str,
-    root: &'a str,
-    mount_point: &'a str,
-    fstype: &'a str,
-    options: &'a str,
+/// Whether it is the hierarchy of v1 with this controller.
+fn has(mount: &Mount<'_>, controller: &str) -> bool {
+    mount.fstype == b"cgroup" && mount.options.split(|byte| *byte == b',').any(|option| option == controller.as_bytes())
 }
 
-impl<'a> Mounted<'a> {
-    fn parse(line: &'a str) -> Option<Self> {
-        let (before, after) = line.split_once(" - ")?;
-        let mut after = after.split(' ');
-        let fstype = after.next()?;
-        let mut before = before.split(' ');
-        let (id, parent) = (before.next()?, before.next()?);
-        let root = before.nth(1)?;
-        let mount_point = before.next()?;
-        Some(Mounted { id, parent, root, mount_point, fstype, options: after.nth(1).unwrap_or_default() })
-    }
+/// Whether it is a hierarchy, or may stand above one or over one in the usual place.
+fn is_near(mount: &Mount<'_>) -> bool {
+    let (root, own) = (Path::new(ROOT), mount.point.escaped());
+    mount.fstype.starts_with(b"cgroup") || root.starts_with(own) || own.starts_with(root)
+}
 
-    fn has(&self, controller: &str) -> bool {
-        self.options.split(',').any(|option| option == controller)
+/// Whether another mount lies over it, or over a directory on the way to it: the path then leads elsewhere.
+fn is_covered(mount: &Mount<'_>, near: &[Mount<'_>]) -> bool {
+    // A mount on the very root of this one; or beside a mount on the way, at the same place or above it.
+    if near.iter().any(|other| other.parent == mount.id && other.point == mount.point) {
+        return true;
     }
-
-    /// Whether it is a hierarchy, or may stand above one or over one in the usual place.
-    fn is_near(&self) -> bool {
-        let (root, own) = (Path::new(ROOT), Path::new(self.mount_point));
-        self.fstype.starts_with("cgroup") || root.starts_with(own) || own.starts_with(root)
-    }
-
-    /// Whether another mount lies over it, or over a directory on the way to it: the path then leads elsewhere.
-    fn is_covered(&self, near: &[Mounted<'_>]) -> bool {
-        let mut step = self;
-        // A mount on the very root of this one; or beside a mount on the way, at the same place or above it.
-        if near.iter().any(|other| other.parent == self.id && other.mount_point == self.mount_point) {
+    let mut step = mount;
+    for _ in 0..near.len() {
+        let over = |other: &&Mount<'_>| {
+            other.parent == step.parent
+                && other.id != step.id
+                && other.point != step.point
+                && step.point.escaped().starts_with(other.point.escaped())
+        };
+        if near.iter().any(|other| over(&other)) {
             return true;
         }
-        for _ in 0..near.len() {
-            let over = |other: &&Mounted<'_>| {
-                other.parent == step.parent
-                    && other.id != step.id
-                    && other.mount_point != step.mount_point
-                    && Path::new(step.mount_point).starts_with(other.mount_point)
-            };
-            if near.iter().any(|other| over(&other)) {
-                return true;
-            }
-            match near.iter().find(|above| above.id == step.parent && above.id != step.id) {
-                Some(above) => step = above,
-                None => return false,
-            }
+        match near.iter().find(|above| above.id == step.parent && above.id != step.id) {
+            Some(above) => step = above,
+            None => return false,
         }
-        false
     }
+    false
 }
 
 /// The lines of /proc/self/cgroup: controllers (empty for v2) and path (cgroups(7)).
@@ -208,14 +184,6 @@ fn memberships(text: &str) -> impl Iterator<Item = (&str, &str)> {
         let (_, rest) = line.split_once(':')?;
         rest.split_once(':')
     })
-}
-
-/// Undoes the octal escapes of mountinfo: space, tab, newline, backslash.
-fn unescape(text: &str) -> String {
-    if !text.contains('\\') {
-        return text.to_owned();
-    }
-    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }
 
 fn read(path: &str) -> Result<String> {

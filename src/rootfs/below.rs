@@ -5,9 +5,7 @@
 //! it, and the container may have mounted more.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use specconv::{Propagation, PropagationKind};
@@ -19,14 +17,7 @@ use crate::compat::own_fd::{Procfs, own};
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::file::{self, CWD, Mode, OFlags};
 use crate::sys::mount::{UnmountFlags, umount2};
-
-/// One line of mountinfo, as far as it matters here.
-#[derive(Debug, PartialEq, Eq)]
-struct Line {
-    point: PathBuf,
-    /// The peer group (`shared:N`).
-    group: Option<u32>,
-}
+use crate::sys::mountinfo;
 
 /// A mount below the root filesystem.
 #[derive(Debug, PartialEq, Eq, Clone)]
@@ -42,7 +33,7 @@ struct Below {
 /// # Errors
 /// Where /proc is not mounted.
 pub fn mounted_below(root: &Path) -> Result<Vec<PathBuf>> {
-    Ok(below(&table()?, root).into_iter().map(|mount| root.join(mount.path)).collect())
+    Ok(below(&mountinfo::read()?, root).into_iter().map(|mount| root.join(mount.path)).collect())
 }
 
 /// Unmounts everything below `root`, the innermost first, until nothing is there.
@@ -55,7 +46,7 @@ pub fn unmount_below(root: &Path) -> Result<()> {
     }
     let mut before: Option<Vec<Below>> = None;
     loop {
-        let there = below(&table()?, root);
+        let there = below(&mountinfo::read()?, root);
         if there.is_empty() {
             return Ok(());
         }
@@ -94,59 +85,23 @@ fn unmount(root: &OwnedFd, mount: &Below, proc: &Procfs) -> Result<()> {
     proc.within(|| umount2(&own(at.as_fd()), UnmountFlags::DETACH))
 }
 
-fn table() -> Result<Vec<Line>> {
-    let table = file::openat(CWD, Path::new("/proc/self/mountinfo"), OFlags::RDONLY, Mode::empty())?;
-    let table = file::read_all(table, u64::MAX)?;
-    Ok(table.split(|byte| *byte == b'\n').filter_map(line).collect())
-}
-
 /// Paths of the mounts below a directory, as a table tells them, for the fuzzer.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn points_below(table: &[u8], root: &Path) -> Vec<PathBuf> {
-    let table: Vec<Line> = table.split(|byte| *byte == b'\n').filter_map(line).collect();
-    below(&table, root).into_iter().map(|mount| mount.path).collect()
-}
-
-/// Field 5 is the mount point; from field 7 to a dash stand the peer groups (proc_pid_mountinfo(5)).
-fn line(text: &[u8]) -> Option<Line> {
-    let mut fields = text.split(|byte| *byte == b' ');
-    let point = fields.nth(4)?;
-    let group = fields
-        .skip(1)
-        .take_while(|field| *field != b"-")
-        .find_map(|field| std::str::from_utf8(field.strip_prefix(b"shared:")?).ok()?.parse().ok());
-    Some(Line { point: OsString::from_vec(unescape(point)).into(), group })
-}
-
-/// mountinfo writes space, tab, newline and backslash as three octal digits.
-pub(super) fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let [first, more @ ..] = rest {
-        let (byte, more) = match (first, more) {
-            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', more @ ..]) => {
-                ((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'), more)
-            }
-            _ => (*first, more),
-        };
-        plain.push(byte);
-        rest = more;
-    }
-    plain
+    below(table, root).into_iter().map(|mount| mount.path).collect()
 }
 
 /// The mounts below `root`, the innermost first; of several at one place each.
-fn below(table: &[Line], root: &Path) -> Vec<Below> {
-    let inside = |line: &&Line| line.point.starts_with(root) && line.point != root;
-    let outside: BTreeSet<u32> = table.iter().filter(|line| !inside(line)).filter_map(|line| line.group).collect();
-    let mut found: Vec<Below> = table
-        .iter()
-        .filter(inside)
-        .filter_map(|line| {
-            let path = line.point.strip_prefix(root).ok()?.to_owned();
-            Some(Below { path, has_peer_outside: line.group.is_some_and(|group| outside.contains(&group)) })
-        })
-        .collect();
+fn below(table: &[u8], root: &Path) -> Vec<Below> {
+    let is_inside = |point: &Path| point.starts_with(root) && point != root;
+    let mounts = mountinfo::mounts(table).map(|mount| (mount.point.path(), mount.group));
+    let (inside, outside): (Vec<_>, Vec<_>) = mounts.partition(|(point, _)| is_inside(point));
+    let outside: BTreeSet<u32> = outside.into_iter().filter_map(|(_, group)| group).collect();
+    let relative = |(point, group): (PathBuf, Option<u32>)| {
+        let has_peer_outside = group.is_some_and(|group| outside.contains(&group));
+        Some(Below { path: point.strip_prefix(root).ok()?.to_owned(), has_peer_outside })
+    };
+    let mut found: Vec<Below> = inside.into_iter().filter_map(relative).collect();
     found.sort_by_key(|mount| std::cmp::Reverse(mount.path.components().count()));
     found
 }
@@ -158,9 +113,8 @@ mod tests {
     use super::*;
 
     fn found(text: &str, root: &str) -> Vec<(String, bool)> {
-        let table: Vec<Line> = text.lines().filter_map(|text| line(text.as_bytes())).collect();
         let plain = |mount: Below| (mount.path.to_str().unwrap().to_owned(), mount.has_peer_outside);
-        below(&table, Path::new(root)).into_iter().map(plain).collect()
+        below(text.as_bytes(), Path::new(root)).into_iter().map(plain).collect()
     }
 
     #[test]

@@ -1,13 +1,10 @@
 //! The step into the root filesystem, and the propagation around it (pivot_root(2), mount_namespaces(7)).
 
-use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use specconv::{Propagation, PropagationKind};
 
-use super::below::unescape;
 use super::mount::spread;
 use super::{Entry, Plan};
 use crate::compat::mount_api::{self, Detached, Reach};
@@ -18,6 +15,7 @@ use crate::error::{Context, Result};
 use crate::sys::Errno;
 use crate::sys::file::{self, CWD, Mode, OFlags};
 use crate::sys::mount::{self, OpenTreeFlags, UnmountFlags};
+use crate::sys::mountinfo::{self, Mount};
 
 const RSLAVE: Propagation = Propagation { kind: PropagationKind::Slave, recursive: true };
 
@@ -142,36 +140,36 @@ fn hide_kernel_views(rootfs: &Path, proc: &Procfs) -> Result<()> {
 
 /// Mount points of whole procfs and sysfs outside the root filesystem, the innermost first.
 fn kernel_views(rootfs: &Path) -> Result<Vec<PathBuf>> {
-    let table = file::openat(CWD, Path::new("/proc/self/mountinfo"), OFlags::RDONLY, Mode::empty())?;
-    let table = file::read_all(table, u64::MAX)?;
-    let views = table.split(|byte| *byte == b'\n').filter_map(kernel_view);
+    let table = mountinfo::read()?;
+    let views = mountinfo::mounts(&table).filter_map(kernel_view);
     let mut places: Vec<PathBuf> = views.filter(|place| !place.starts_with(rootfs)).collect();
     places.reverse();
     Ok(places)
 }
 
-/// The mount point of a line of mountinfo (proc_pid_mountinfo(5)) that tells of a whole procfs or sysfs.
-pub(crate) fn kernel_view(line: &[u8]) -> Option<PathBuf> {
-    let mut fields = line.split(|byte| *byte == b' ').skip(3);
-    let (root, point) = (fields.next()?, fields.next()?);
-    let fstype = fields.skip_while(|field| *field != b"-").nth(1)?;
-    let whole = root == b"/" && matches!(fstype, b"proc" | b"sysfs");
-    whole.then(|| OsString::from_vec(unescape(point)).into())
+/// Where a mount is that shows a whole procfs or sysfs.
+pub(crate) fn kernel_view(mount: Mount<'_>) -> Option<PathBuf> {
+    let whole = mount.root.escaped() == Path::new("/") && matches!(mount.fstype, b"proc" | b"sysfs");
+    whole.then(|| mount.point.path())
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
 
     #[test]
     fn whole_kernel_views_are_found() {
-        let view = |line: &str| kernel_view(line.as_bytes()).map(|path| path.to_str().unwrap().to_owned());
+        let of = |line: &[u8]| mountinfo::mounts(line).find_map(kernel_view);
+        let view = |line: &str| of(line.as_bytes()).map(|path| path.to_str().unwrap().to_owned());
         assert_eq!(view("22 27 0:21 / /proc rw,relatime shared:5 - proc proc rw").as_deref(), Some("/proc"));
         assert_eq!(view("23 27 0:22 / /a\\040b/sys rw - sysfs sysfs rw").as_deref(), Some("/a b/sys"));
         assert_eq!(view("24 27 0:21 /sys /mnt rw - proc proc rw"), None, "a part of one is no way out");
-        let strange = kernel_view(b"23 27 0:22 / /\xff rw - sysfs sysfs rw");
+        let strange = of(b"23 27 0:22 / /\xff rw - sysfs sysfs rw");
         assert_eq!(strange, Some(OsString::from_vec(b"/\xff".to_vec()).into()), "names are bytes");
         assert_eq!(view("25 24 0:23 / /dev/shm rw - tmpfs tmpfs rw"), None);
     }

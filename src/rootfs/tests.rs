@@ -10,6 +10,7 @@ use specconv::{Attributes, Bind, Filesystem, FsOption, Mount, MountKind, MountTa
 
 use super::*;
 use crate::compat::{mount_api, openat2};
+use crate::sys::mountinfo;
 
 const RO: u64 = attribute::RDONLY;
 const SAFE: u64 = attribute::NOSUID | attribute::NODEV | attribute::NOEXEC;
@@ -896,7 +897,7 @@ fn no_pivot() {
     go(&plan).unwrap();
     assert!(is_device("/dev/null", 1, 3));
     let text = std::io::read_to_string(host).unwrap();
-    let whole: Vec<_> = text.lines().filter_map(|line| super::pivot::kernel_view(line.as_bytes())).collect();
+    let whole: Vec<_> = mountinfo::mounts(text.as_bytes()).filter_map(super::pivot::kernel_view).collect();
     assert_eq!(whole.len(), 2, "only the container's own: {text}");
 }
 

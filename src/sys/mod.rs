@@ -22,6 +22,7 @@ pub mod file;
 pub mod lock;
 pub mod memfd;
 pub mod mount;
+pub mod mountinfo;
 pub mod namespace;
 pub mod netlink;
 pub mod pattern;
