@@ -23,7 +23,7 @@ use crate::compat::procfs;
 use crate::error::{Context, Error, Result};
 use crate::sys::credential;
 use crate::sys::file::{self, FileType, Mode, OFlags};
-use crate::sys::{Errno, Refused};
+use crate::sys::{Errno, Refused, pty};
 
 pub mod capabilities;
 mod cwd;
@@ -193,11 +193,11 @@ pub fn own_stdio(uid: u32) -> Result<()> {
     Ok(())
 }
 
-/// Pipes, sockets, and the majors of Unix98 pseudo-terminals (Documentation/admin-guide/devices.txt).
+/// Pipes, sockets and pseudo-terminals.
 fn made_for_one_container(mode: u32, device: u64) -> bool {
     match FileType::from_raw_mode(mode) {
         FileType::Fifo | FileType::Socket => true,
-        FileType::CharacterDevice => (136..=143).contains(&file::major(device)),
+        FileType::CharacterDevice => pty::is_peer(device),
         _ => false,
     }
 }

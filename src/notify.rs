@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use specconv::{Attributes, Bind, Config, Mount, MountKind, MountTarget, Propagation, PropagationKind};
 
+use crate::compat::mount_setattr::attribute;
 use crate::error::{Context, Result};
 use crate::sys::Errno;
 use crate::sys::descriptor::{Progress, Watch, pipe, poll, read, set_nonblocking};
@@ -22,8 +23,8 @@ use crate::sys::socket::{bind_unix_datagram, connect_unix_datagram, send_with_fd
 const DIRECTORY: &str = "notify";
 const INSIDE: &str = "/run/notify";
 const SOCKET: &str = "notify.sock";
-/// MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC.
-const READ_ONLY: u64 = 1 | 2 | 4 | 8;
+/// The container has only to reach the socket.
+const INERT: u64 = attribute::RDONLY | attribute::NOSUID | attribute::NODEV | attribute::NOEXEC;
 
 /// How long a service manager may take to read what it was told (runc waits as long).
 const BARRIER: Duration = Duration::from_secs(30);
@@ -44,7 +45,7 @@ pub fn show_in(config: &mut Config, state_directory: &Path) {
             copy_symlink: false,
             source_nofollow: false,
         }),
-        attributes: Attributes { set: READ_ONLY, clear: 0 },
+        attributes: Attributes { set: INERT, clear: 0 },
         recursive: Attributes::default(),
         // With a shared root, what the container mounts there would appear in the state directory.
         propagation: vec![Propagation { kind: PropagationKind::Private, recursive: false }],

@@ -38,12 +38,19 @@ pub fn open_of_processes() -> Result<OwnedFd> {
 }
 
 fn prove(there: BorrowedFd<'_>) -> Result<()> {
+    match is_whole(there)? {
+        true => Ok(()),
+        false => {
+            Err(Error::new(Kind::Unsupported, "no procfs of our own can be made here, and what is at /proc is none"))
+        }
+    }
+}
+
+/// Whether this is the root of a procfs, and not a part of one.
+pub fn is_whole(there: BorrowedFd<'_>) -> sys::Result<bool> {
     /// Inode of the root of every procfs (PROC_ROOT_INO).
     const ROOT: u64 = 1;
-    if file::fstatfs(there)?.magic == PROC_MAGIC && file::fstat(there)?.st_ino == ROOT {
-        return Ok(());
-    }
-    Err(Error::new(Kind::Unsupported, "no procfs of our own can be made here, and what is at /proc is none"))
+    Ok(file::fstatfs(there)?.magic == PROC_MAGIC && file::fstat(there)?.st_ino == ROOT)
 }
 
 fn detached(processes_alone: bool) -> sys::Result<OwnedFd> {

@@ -25,10 +25,7 @@ fn by_number(devpts: BorrowedFd<'_>, master: BorrowedFd<'_>) -> Result<OwnedFd> 
     let number = Path::new(&name).file_name().map(Path::new).unwrap_or(Path::new(""));
     let peer = open_beneath(devpts, number, OFlags::RDWR | OFlags::NOCTTY, Mode::empty(), Mounts::Stay)?;
     let stat = file::fstat(peer.as_fd())?;
-    // Majors of Unix98 pseudo-terminals (Documentation/admin-guide/devices.txt).
-    let is_terminal = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-        && (136..=143).contains(&file::major(stat.st_rdev));
-    match is_terminal {
+    match FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && pty::is_peer(stat.st_rdev) {
         true => Ok(peer),
         false => Err(Refused::new("openat2", format_args!("{number:?} in a devpts"), Errno::ENXIO)),
     }

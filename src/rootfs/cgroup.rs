@@ -88,35 +88,35 @@ fn hierarchies_at(
         options.push((label.option, Some(label.label.as_str())));
     }
     let tmpfs = Recipe { fstype: "tmpfs", source: Some("tmpfs"), options, attributes: safe };
-    let folder = site.attach(Detached::filesystem(&tmpfs)?, target).doing("attach the mount")?;
+    let directory = site.attach(Detached::filesystem(&tmpfs)?, target).doing("attach the mount")?;
     for hierarchy in hierarchies {
         let name = Path::new(&hierarchy.name);
-        hierarchy_at(site, mount, &folder, target, hierarchy, namespace).doing_with(|| hierarchy.name.clone())?;
+        hierarchy_at(site, mount, &directory, target, hierarchy, namespace).doing_with(|| hierarchy.name.clone())?;
         if hierarchy.name.contains(',') {
             for controller in hierarchy.name.split(',') {
-                file::symlinkat(name, folder.as_fd(), Path::new(controller))?;
+                file::symlinkat(name, directory.as_fd(), Path::new(controller))?;
             }
         }
     }
     if fresh_attributes(mount) & attribute::RDONLY != 0 {
         let what = MountAttr { set: attribute::RDONLY, ..MountAttr::default() };
-        mount_setattr::set_attached(folder.as_fd(), &Change { what, recursive: false }, site.proc)?;
+        mount_setattr::set_attached(directory.as_fd(), &Change { what, recursive: false }, site.proc)?;
     }
-    Ok(folder)
+    Ok(directory)
 }
 
 fn hierarchy_at(
     site: Site<'_>,
     mount: &Mount,
-    folder: &OwnedFd,
+    directory: &OwnedFd,
     target: &Target,
     hierarchy: &Hierarchy,
     namespace: bool,
 ) -> Result<()> {
     let name = Path::new(&hierarchy.name);
-    file::mkdirat(folder.as_fd(), name, Mode::from_raw_mode(0o755))?;
+    file::mkdirat(directory.as_fd(), name, Mode::from_raw_mode(0o755))?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-    let fd = file::openat(folder.as_fd(), name, flags, Mode::empty())?;
+    let fd = file::openat(directory.as_fd(), name, flags, Mode::empty())?;
     let place = Target::known(fd, target.path.join(name));
     let attributes = fresh_attributes(mount);
     if namespace {

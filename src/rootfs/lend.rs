@@ -126,12 +126,12 @@ fn mapped_namespace(uids: &[IdMap], gids: &[IdMap]) -> Result<OwnedFd> {
 }
 
 fn write_maps(child: &Child, uids: &[IdMap], gids: &[IdMap]) -> Result<OwnedFd> {
-    let folder = format!("/proc/{}", child.pid);
-    let folder = file::openat(CWD, Path::new(&folder), OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+    let directory = format!("/proc/{}", child.pid);
+    let directory = file::openat(CWD, Path::new(&directory), OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
     for (name, map) in [("uid_map", uids), ("gid_map", gids)] {
         let lines: String = map.iter().map(|m| format!("{} {} {}\n", m.container, m.host, m.size)).collect();
-        let file = file::openat(folder.as_fd(), Path::new(name), OFlags::WRONLY, Mode::empty())?;
+        let file = file::openat(directory.as_fd(), Path::new(name), OFlags::WRONLY, Mode::empty())?;
         file::write_all(file, lines.as_bytes()).doing_with(|| format!("write {name}"))?;
     }
-    Ok(file::openat(folder.as_fd(), Path::new("ns/user"), OFlags::RDONLY, Mode::empty())?)
+    Ok(file::openat(directory.as_fd(), Path::new("ns/user"), OFlags::RDONLY, Mode::empty())?)
 }

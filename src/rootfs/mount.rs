@@ -10,7 +10,8 @@ use super::target::{self, Guest, Links, Missing, Target};
 use super::{Entry, Plan, cgroup, copy_up};
 use crate::compat::mount_api::{self, Detached, Reach, Recipe};
 use crate::compat::mount_setattr::{self, Change, attribute, attributes_of};
-use crate::compat::own_fd::{self, PROC_MAGIC, Procfs};
+use crate::compat::own_fd::{self, Procfs};
+use crate::compat::procfs;
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::file::{self, CWD, FileType};
 use crate::sys::mount::{MountAttr, OpenTreeFlags};
@@ -100,11 +101,6 @@ fn judge(target: &Target, mount: &Mount, guest: Guest) -> Result<()> {
     target::judge(&target.path, guest)
 }
 
-/// Whether this is the root of a procfs: its number is always 1 (PROC_ROOT_INO).
-fn is_whole_procfs(fd: BorrowedFd<'_>) -> Result<bool> {
-    Ok(file::fstatfs(fd)?.magic == PROC_MAGIC && file::fstat(fd)?.st_ino == 1)
-}
-
 /// What is there already, for mounts that only change it.
 fn existing(site: Site<'_>, mount: &Mount) -> Result<Target> {
     find(site, mount, || Ok(Missing::Refuse))
@@ -164,7 +160,7 @@ fn bind_at(site: Site<'_>, mount: &Mount, bind: &Bind, lent: Option<OwnedFd>) ->
     let missing = if kind == FileType::Directory { Missing::Directory } else { Missing::File };
     let target = find(site, mount, || Ok(missing))?;
     let guest = match tree.fd() {
-        Some(fd) if target.path == Path::new("proc") && is_whole_procfs(fd)? => Guest::Proc,
+        Some(fd) if target.path == Path::new("proc") && procfs::is_whole(fd)? => Guest::Proc,
         _ => Guest::Other,
     };
     judge(&target, mount, guest)?;

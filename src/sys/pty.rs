@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::pty::OpenptFlags;
 use rustix::termios::{OptionalActions, Termios, Winsize};
 
-use super::{Result, fd, refused};
+use super::{Result, fd, file, refused};
 
 /// Lets the peer of a master be opened. TIOCSPTLCK.
 pub fn unlockpt(master: BorrowedFd<'_>) -> Result<()> {
@@ -16,6 +16,11 @@ pub fn unlockpt(master: BorrowedFd<'_>) -> Result<()> {
 pub fn ptsname(master: BorrowedFd<'_>) -> Result<String> {
     let name = rustix::pty::ptsname(master, Vec::new()).map_err(refused!("ioctl", "{}, TIOCGPTN", fd(&master)))?;
     Ok(name.to_string_lossy().into_owned())
+}
+
+/// Whether this is the number of a peer: the majors of Unix98 pseudo-terminals (Documentation/admin-guide/devices.txt).
+pub fn is_peer(device: u64) -> bool {
+    (136..=143).contains(&file::major(device))
 }
 
 /// Opens the peer of a master, without any name. TIOCGPTPEER, Linux 4.13.
