@@ -34,7 +34,7 @@ pub(super) fn run(plan: &Plan, prepared: Prepared<'_>, link: Link, mut at: Curso
     process::exit(1)
 }
 
-/// Steps 3 to 14; Place is over ([`spawn::place`]). Returns the gate behind which the program waits.
+/// Steps 3 to 14; Place is over ([`spawn::live`]). Returns the gate behind which the program waits.
 fn create(plan: &Plan, mut prepared: Prepared<'_>, link: &Link, at: &mut Cursor) -> Result<Waiting> {
     if plan.namespaces.usher.is_none() {
         at.advance(Step::MapIds)?;

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::cursor::{Cursor, Side};
 use super::rendezvous::{self, Link};
-use super::{Launched, Milestone, Observer, Prepared, Step, Undo, init, spawn};
+use super::{Launched, Milestone, Observer, Prepared, Step, Undo, spawn};
 use crate::cgroup::{Cgroup, Entrance};
 use crate::compat::pidfd;
 use crate::error::{Context, Error, Kind, Result};
@@ -26,29 +26,16 @@ pub fn create(plan: &Plan, mut prepared: Prepared<'_>, observe: &mut Observer<'_
     }
 
     at.advance(Step::Spawn)?;
-    let usher = plan.namespaces.usher.as_ref();
-    let flags = if usher.is_some() { 0 } else { plan.namespaces.bear };
+    let ushered = plan.namespaces.usher.is_some();
+    let flags = if ushered { 0 } else { plan.namespaces.bear };
     let mut cgroup = prepared.cgroup.take();
     let is_made = plan.cgroup.as_ref().is_none_or(|cgroup| !cgroup.needs_process());
     let made = cgroup.as_deref().filter(|_| is_made);
     let entrance = spawn::entrance(made)?;
     let Some(born) = spawn::bear(flags, made.and_then(|cgroup| cgroup.fd()))? else {
         drop(link);
-        let mut at = Cursor::of(if usher.is_some() { Side::Usher } else { Side::Init });
         // The agent is the parent's to talk to.
-        let prepared = Prepared { agent: None, ..prepared };
-        let placed = at.advance(Step::Place).and_then(|()| {
-            spawn::place(entrance, &theirs, &plan.program.limits)?;
-            init::let_go_of_the_host(plan, &prepared, &theirs)
-        });
-        if let Err(error) = placed {
-            theirs.failed(at.step(), &error);
-            process::exit(1)
-        }
-        match usher {
-            Some(_) => spawn::usher(plan, prepared, theirs, at),
-            None => init::run(plan, prepared, theirs, at),
-        }
+        spawn::live(plan, Prepared { agent: None, ..prepared }, entrance, theirs)
     };
     drop((theirs, entrance));
     let mut undo = Undo::default();
@@ -67,7 +54,7 @@ pub fn create(plan: &Plan, mut prepared: Prepared<'_>, observe: &mut Observer<'_
 
     at.advance(Step::MapIds)?;
     if let Some(ids) = &plan.namespaces.ids {
-        if usher.is_some() {
+        if ushered {
             link.wait_for_done(Step::MapIds)?;
         }
         namespaces::map_ids(first.pid, ids)?;
@@ -77,7 +64,7 @@ pub fn create(plan: &Plan, mut prepared: Prepared<'_>, observe: &mut Observer<'_
     at.advance(Step::Enter)?;
     let late = plan.namespaces.bears_late();
     let mut init = born.child;
-    if usher.is_some() && !late {
+    if ushered && !late {
         init = take_over(&link, Step::Enter, &init, &mut undo)?;
     }
     observe(Milestone::Born(&init, cgroup))?;

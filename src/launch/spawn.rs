@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use specconv::NamespaceKind;
 
-use super::cursor::Cursor;
+use super::cursor::{self, Cursor};
 use super::rendezvous::Link;
 use super::{Prepared, Step, init};
 use crate::cgroup::{Cgroup, Entrance};
@@ -56,6 +56,21 @@ pub(super) fn entrance(cgroup: Option<&Cgroup>) -> Result<Option<Entrance>> {
     Ok(cgroup.map(Cgroup::entrance).transpose()?.filter(|entrance| !entrance.is_empty()))
 }
 
+/// The first child's whole life: it goes to its place, lets go of the host, and walks on as usher or as init.
+pub(super) fn live(plan: &Plan, prepared: Prepared<'_>, entrance: Option<Entrance>, link: Link) -> ! {
+    let usher = plan.namespaces.usher.is_some();
+    let mut at = Cursor::of(if usher { cursor::Side::Usher } else { cursor::Side::Init });
+    let placed = at.advance(Step::Place).and_then(|()| {
+        place(entrance, &link, &plan.program.limits)?;
+        init::let_go_of_the_host(plan, &prepared, &link)
+    });
+    if let Err(error) = placed {
+        link.failed(at.step(), &error);
+        process::exit(1)
+    }
+    if usher { self::usher(plan, prepared, link, at) } else { init::run(plan, prepared, link, at) }
+}
+
 /// The child's first deeds: walk into the cgroup before it can use anything that is not accounted for, wait for what
 /// the parent has to do about it, and take every processor that this place has.
 pub(super) fn place(entrance: Option<Entrance>, link: &Link, limits: &limits::Plan) -> Result<()> {
@@ -72,7 +87,7 @@ pub(super) fn place(entrance: Option<Entrance>, link: &Link, limits: &limits::Pl
 
 /// The usher's whole life: join, make the user and time namespaces, bear init, end. Where others live in the pid
 /// namespace that init is born into, the usher first does all of init's work that has the host in its hands.
-pub(super) fn usher(plan: &Plan, mut prepared: Prepared<'_>, link: Link, mut at: Cursor) -> ! {
+fn usher(plan: &Plan, mut prepared: Prepared<'_>, link: Link, mut at: Cursor) -> ! {
     let born = enter(plan, &mut prepared, &link, &mut at).and_then(|()| match plan.namespaces.bears_late() {
         true => Ok(()),
         false => bear_sibling(plan.namespaces.bear, &link, &mut at),
