@@ -26,7 +26,7 @@ pub struct ExecPlan {
 /// # Errors
 /// As [`super::plan()`].
 pub fn plan_exec(config: &Config, process: Process, host: &Host, wishes: &ProgramWishes<'_>) -> Result<ExecPlan> {
-    program::check_ids(config, &process)?;
+    specconv::user_is_mapped(config, &process)?;
     let own_id = !host.is_root()
         && config.uid_mappings.len() == 1
         && config.gid_mappings.iter().all(|map| map.size == 1 && map.host == host.gid);

@@ -145,7 +145,6 @@ pub fn plan(mut config: Config, facts: &Facts<'_>, wishes: &Wishes<'_>) -> Resul
     refuse_annotations(&config)?;
     let mapping = mapping(&config, facts)?;
     let namespaces = namespaces::plan(&config, mapping, facts.lending);
-    program::check_ids(&config, &process)?;
     let cgroup = cgroup_plan(&config, &process, facts, wishes)?;
     let rdt = config.intel_rdt.as_ref().map(|asked| rdt::plan(asked, wishes.program.id)).transpose()?;
     warnings.extend(root::drop_label_without_selinux(&mut config, facts.host));

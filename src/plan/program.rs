@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use specconv::{Config, NamespaceKind, Process};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::identity::capabilities::{ON_THE_WAY, SYS_ADMIN};
 use crate::identity::label::Labels;
@@ -56,28 +56,6 @@ impl ProgramPlan {
         let early = self.seccomp.as_ref().is_some_and(|filter| filter.moment == Moment::BeforeCapabilitiesGo);
         ON_THE_WAY | if realtime || early { SYS_ADMIN } else { 0 }
     }
-}
-
-/// Ids without a map would be refused by the kernel late, and without a word about the field.
-pub(super) fn check_ids(config: &Config, process: &Process) -> Result<()> {
-    if !config.namespaces.is_new(NamespaceKind::User) {
-        return Ok(());
-    }
-    let mapped = |maps: &[specconv::IdMap], id: u32| {
-        maps.iter().any(|map| id >= map.container && u64::from(id) < u64::from(map.container) + u64::from(map.size))
-    };
-    let check = |field: &str, maps: &[specconv::IdMap], id: u32| {
-        if mapped(maps, id) {
-            return Ok(());
-        }
-        Err(Error::new(Kind::Invalid, format!("{field}: {id} is not mapped in the user namespace")))
-    };
-    check("process.user.uid", &config.uid_mappings, process.user.uid)?;
-    check("process.user.gid", &config.gid_mappings, process.user.gid)?;
-    for (index, gid) in process.user.additional_gids.iter().enumerate() {
-        check(&format!("process.user.additionalGids[{index}]"), &config.gid_mappings, *gid)?;
-    }
-    Ok(())
 }
 
 /// Decides about a program. `setgroups`: what the user namespace will say of that call.
@@ -169,6 +147,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
     use super::*;
+    use crate::error::Kind;
 
     fn host() -> Host {
         Host { uid: 0, gid: 0, in_user_namespace: false, setgroups_denied: false, apparmor: false, selinux: false }
