@@ -30,6 +30,7 @@ pub use config::*;
 pub use example::{ExampleFor, example};
 pub use invalid::{Invalid, Warning};
 pub use mount::{PROC_FILES, mount_attr};
+pub use namespace::to_host;
 pub use placement::rdt_schemata;
 pub use process::{environment, parse_id, parse_user, rlimit_name};
 pub use rules::user_is_mapped;

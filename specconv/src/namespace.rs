@@ -95,8 +95,8 @@ fn overlap(field: fmt::Arguments<'_>, side: &str, mut ranges: Vec<(u32, u32)>) -
     Ok(())
 }
 
-/// The host's id for the container's `id`.
-pub(crate) fn to_host(maps: &[IdMap], id: u32) -> Option<u32> {
+/// The host's id for the container's `id`; `None` where the maps have none.
+pub fn to_host(maps: &[IdMap], id: u32) -> Option<u32> {
     let map = maps.iter().find(|map| id >= map.container && id - map.container < map.size)?;
     Some(map.host + (id - map.container))
 }

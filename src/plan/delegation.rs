@@ -45,10 +45,7 @@ fn owner_on_host(config: &Config, process: &Process, host: &Host) -> Option<u32>
         None => Some(uid),
         // The maps of a joined namespace are nobody's to know here.
         Some(namespace) if namespace.path.is_some() => None,
-        Some(_) => config.uid_mappings.iter().find_map(|map| {
-            let offset = uid.checked_sub(map.container).filter(|offset| *offset < map.size)?;
-            map.host.checked_add(offset)
-        }),
+        Some(_) => specconv::to_host(&config.uid_mappings, uid),
     };
     // What we make is ours already, and an ordinary user has nothing to give away.
     owner.filter(|owner| *owner != host.uid && host.is_root())
