@@ -33,12 +33,10 @@ impl Container {
     /// Where the container is stopped, or paused without [`ExecRequest::ignore_paused`]; for what the process asks
     /// and cannot be had; for whatever fails on the way, the execve included. No process is left then.
     pub fn exec(&self, request: &ExecRequest) -> Result<Execed> {
-        match self.status()? {
-            Status::Stopped => return Err(wrong("cannot exec in a stopped container")),
-            Status::Paused if !request.ignore_paused => {
-                return Err(wrong("cannot exec in a paused container (use --ignore-paused to override)"));
-            }
-            _ => {}
+        let stopped = || wrong("cannot exec in a stopped container");
+        let init = self.init()?.ok_or_else(stopped)?;
+        if self.status_of(Some(&init))? == Status::Paused && !request.ignore_paused {
+            return Err(wrong("cannot exec in a paused container (use --ignore-paused to override)"));
         }
         let config = specconv::convert(&self.dir.config()?)?.config;
         let (program, mut warnings) = program(&config, &request.process)?;
@@ -55,7 +53,6 @@ impl Container {
         };
         let plan = plan::plan_exec(&config, program, &host, &wishes)?;
 
-        let Some(init) = self.init()? else { return Err(wrong("cannot exec in a stopped container")) };
         let (foreground, console) = sockets::console(&plan.program, request.console_socket.as_deref())?;
         let receiver = sockets::pidfd_receiver(request.pidfd_socket.as_deref())?;
         let cgroup = self.cgroup_of_exec(&request.cgroup, init.pid())?;
