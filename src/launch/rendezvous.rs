@@ -20,6 +20,9 @@ const LONGEST: usize = 32 * 1024;
 /// Most descriptors in one message (the kernel's own limit is 253).
 const MOST_FDS: usize = 8;
 
+/// The parent's longest word: a number for each descriptor. Room for more would be pages that every child has to touch.
+const LONGEST_GO: usize = 2 + MOST_FDS * size_of::<u64>();
+
 /// One end of the link.
 #[derive(Debug)]
 pub struct Link {
@@ -129,7 +132,7 @@ impl Link {
     /// Init: waits for the parent's word to go on with `step`, without recvmsg(2), which a filter may refuse by now.
     /// Returns what came with it.
     pub fn read_go(&self, step: Step) -> Result<Vec<u8>> {
-        let mut buffer = vec![0; LONGEST];
+        let mut buffer = vec![0; LONGEST_GO];
         let doing = || format!("wait for the partner's step {step:?}");
         let length = match descriptor::read(&self.socket, &mut buffer).doing_with(doing)? {
             descriptor::Progress::Bytes(length) => length,
@@ -184,7 +187,7 @@ impl Link {
     }
 
     fn expect(&self, word: Word, step: Step) -> Result<Parcel> {
-        let mut buffer = vec![0; LONGEST];
+        let mut buffer = vec![0; if word == Word::Go { LONGEST_GO } else { LONGEST }];
         let received = self.receive(&mut buffer).doing_with(|| format!("wait for the partner's step {step:?}"))?;
         buffer.truncate(received.length);
         understand(Parcel { bytes: buffer, fds: received.fds }, word, step)
