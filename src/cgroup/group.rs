@@ -1,6 +1,7 @@
 //! A handle on a cgroup that exists.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -406,30 +407,56 @@ fn write_pid(directory: &Directory, pid: &str) -> Result<()> {
 
 /// All pids of a directory and those below it. A threaded cgroup lists its processes in its domain's.
 fn collect(directory: BorrowedFd<'_>, pids: &mut Vec<i32>) -> sys::Result<()> {
-    match read(directory, "cgroup.procs") {
-        // 0 stands for a process that our pid namespace cannot see.
-        Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse().ok()).filter(|pid: &i32| *pid > 0)),
-        Err(refused) if refused.errno == Errno::EOPNOTSUPP || is_gone(Some(refused.errno)) => {}
-        Err(refused) => return Err(refused),
-    }
-    let below = match cgroupfs::subdirectories(directory) {
-        Ok(below) => below,
-        Err(refused) if is_gone(Some(refused.errno)) => return Ok(()),
-        Err(refused) => return Err(refused),
-    };
-    for name in below {
-        match cgroupfs::openat_directory(directory, &name) {
-            Ok(child) => collect(child.as_fd(), pids)?,
-            Err(refused) if is_gone(Some(refused.errno)) => {}
+    each_directory(directory, &mut |directory, _| {
+        match read(directory, "cgroup.procs") {
+            // 0 stands for a process that our pid namespace cannot see.
+            Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse().ok()).filter(|pid: &i32| *pid > 0)),
+            Err(refused) if refused.errno == Errno::EOPNOTSUPP || is_gone(Some(refused.errno)) => {}
             Err(refused) => return Err(refused),
         }
+        Ok(())
+    })
+}
+
+/// Visits every directory of a tree, with the names of those in it, the innermost first. What goes meanwhile is passed over.
+///
+/// A container that may divide its cgroup says how deep the tree is, and how it is called. So one descriptor serves for all
+/// of it: no cgroup can be moved to another parent, and `..` leads back to where we came from.
+fn each_directory(
+    top: BorrowedFd<'_>,
+    visit: &mut dyn FnMut(BorrowedFd<'_>, &[OsString]) -> sys::Result<()>,
+) -> sys::Result<()> {
+    let names = |directory: BorrowedFd<'_>| match cgroupfs::subdirectories(directory) {
+        Err(refused) if is_gone(Some(refused.errno)) => Ok(Vec::new()),
+        names => names,
+    };
+    let mut below: Option<OwnedFd> = None;
+    // From the top down to where we are: what lies there, and how much of it was visited.
+    let mut levels = vec![(names(top)?, 0)];
+    while let Some((children, visited)) = levels.last_mut() {
+        let here = below.as_ref().map_or(top, AsFd::as_fd);
+        if let Some(name) = children.get(*visited) {
+            *visited += 1;
+            match cgroupfs::openat_directory(here, name) {
+                Ok(child) => {
+                    levels.push((names(child.as_fd())?, 0));
+                    below = Some(child);
+                }
+                Err(refused) if is_gone(Some(refused.errno)) => {}
+                Err(refused) => return Err(refused),
+            }
+            continue;
+        }
+        visit(here, children)?;
+        levels.pop();
+        below = if levels.len() > 1 { Some(cgroupfs::openat_directory(here, "..")?) } else { None };
     }
     Ok(())
 }
 
 /// Removes a directory and all below it.
 fn remove(path: &Path, deadline: Instant) -> Result<()> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Error::new(Kind::Invalid, format!("{} is not the path of a cgroup", path.display())));
     };
     let parent = match cgroupfs::open_directory(parent) {
@@ -441,7 +468,7 @@ fn remove(path: &Path, deadline: Instant) -> Result<()> {
     Ok(remove_below(parent.as_fd(), name, deadline)?)
 }
 
-fn remove_below(parent: BorrowedFd<'_>, name: &str, deadline: Instant) -> sys::Result<()> {
+fn remove_below(parent: BorrowedFd<'_>, name: &OsStr, deadline: Instant) -> sys::Result<()> {
     let mut pause = Duration::from_millis(1);
     loop {
         let refused = match cgroupfs::rmdirat(parent, name) {
@@ -457,14 +484,21 @@ fn remove_below(parent: BorrowedFd<'_>, name: &str, deadline: Instant) -> sys::R
             _ => return Err(refused),
         }
         let directory = cgroupfs::openat_directory(parent, name)?;
-        let below = cgroupfs::subdirectories(directory.as_fd())?;
-        for child in &below {
-            remove_below(directory.as_fd(), child, deadline)?;
-        }
+        let mut removed = false;
+        each_directory(directory.as_fd(), &mut |directory, below| {
+            for child in below {
+                match cgroupfs::rmdirat(directory, child) {
+                    Ok(()) => removed = true,
+                    Err(refused) if matches!(refused.errno, Errno::ENOENT | Errno::EBUSY | Errno::ENOTEMPTY) => {}
+                    Err(refused) => return Err(refused),
+                }
+            }
+            Ok(())
+        })?;
         if Instant::now() + pause > deadline {
             return Err(refused);
         }
-        if below.is_empty() {
+        if !removed {
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(100));
         }

@@ -1,6 +1,8 @@
 //! What a class of Intel RDT may use, and what its members have used.
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 
 use serde::Serialize;
 
@@ -19,7 +21,7 @@ impl Group {
 
     fn read_stats(&self) -> Result<Stats> {
         let root = self.resctrl.root.as_fd();
-        let there = |name: &str| cgroupfs::openat_directory(root, &format!("info/{name}")).is_ok();
+        let there = |name: &str| cgroupfs::openat_directory(root, format!("info/{name}")).is_ok();
         let number = |file: &str| self.resctrl.number(&format!("info/{file}")).unwrap_or_default();
         let (all, own) = (read(root, "schemata")?, read(self.class.as_fd(), "schemata")?);
         let mut stats =
@@ -146,9 +148,9 @@ fn is_zero(number: &u64) -> bool {
 fn domains<T>(group: BorrowedFd<'_>, answer: impl Fn(BorrowedFd<'_>) -> T) -> Result<Vec<T>> {
     let data = cgroupfs::openat_directory(group, "mon_data")?;
     let mut names = cgroupfs::subdirectories(data.as_fd())?;
-    names.retain(|name| name.starts_with("mon_L3_"));
+    names.retain(|name| name.as_bytes().starts_with(b"mon_L3_"));
     names.sort();
-    let open = |name: &String| Ok(answer(cgroupfs::openat_directory(data.as_fd(), name)?.as_fd()));
+    let open = |name: &OsString| Ok(answer(cgroupfs::openat_directory(data.as_fd(), name)?.as_fd()));
     names.iter().map(open).collect()
 }
 

@@ -3,7 +3,9 @@
 //! Such a filesystem has no symbolic links and nobody but the host's root can mount on it, so a relative
 //! path of clean components below a handle stays where it is. The calls refuse links all the same.
 
+use std::ffi::OsString;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -42,7 +44,8 @@ pub fn open_directory(path: &Path) -> Result<OwnedFd> {
 }
 
 /// A handle (O_PATH) on a directory below `dir`. openat(2); a link in the last place is refused.
-pub fn openat_directory(dir: BorrowedFd<'_>, path: &str) -> Result<OwnedFd> {
+pub fn openat_directory(dir: BorrowedFd<'_>, path: impl AsRef<Path>) -> Result<OwnedFd> {
+    let path = path.as_ref();
     rustix::fs::openat(dir, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
         .map_err(refused!("openat", "{}, {path:?}, O_PATH|O_DIRECTORY|O_NOFOLLOW", fd(&dir)))
 }
@@ -109,7 +112,8 @@ pub fn fchownat(dir: BorrowedFd<'_>, path: &str, uid: u32) -> Result<()> {
 }
 
 /// Removes an empty directory below `dir`. unlinkat(2) with AT_REMOVEDIR.
-pub fn rmdirat(dir: BorrowedFd<'_>, path: &str) -> Result<()> {
+pub fn rmdirat(dir: BorrowedFd<'_>, path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
     rustix::fs::unlinkat(dir, path, AtFlags::REMOVEDIR).map_err(refused!(
         "unlinkat",
         "{}, {path:?}, AT_REMOVEDIR",
@@ -117,8 +121,8 @@ pub fn rmdirat(dir: BorrowedFd<'_>, path: &str) -> Result<()> {
     ))
 }
 
-/// Names of the directories in `dir`. getdents64(2).
-pub fn subdirectories(dir: BorrowedFd<'_>) -> Result<Vec<String>> {
+/// Names of the directories in `dir`, which need not be UTF-8. getdents64(2).
+pub fn subdirectories(dir: BorrowedFd<'_>) -> Result<Vec<OsString>> {
     let list = rustix::fs::openat(
         dir,
         ".",
@@ -131,9 +135,9 @@ pub fn subdirectories(dir: BorrowedFd<'_>) -> Result<Vec<String>> {
     let mut names = Vec::new();
     while let Some(entry) = entries.next() {
         let entry = entry.map_err(refused!("getdents64", "{}", fd(&dir)))?;
-        let name = entry.file_name().to_string_lossy();
-        if entry.file_type() == FileType::Directory && name != "." && name != ".." {
-            names.push(name.into_owned());
+        let name = entry.file_name().to_bytes();
+        if entry.file_type() == FileType::Directory && name != b"." && name != b".." {
+            names.push(OsString::from_vec(name.to_vec()));
         }
     }
     Ok(names)

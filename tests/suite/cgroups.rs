@@ -1,10 +1,12 @@
 //! cgroups: where the container goes, what is written, what is seen from inside, and what is taken away.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use crate::require;
+use crate::support::outcome::called_by;
 use crate::support::{Bundle, View, cgroup, is_orlop, is_root, wait_until};
 
 /// The container's directory in a v1 hierarchy; `None` where the host has no such controller on v1.
@@ -55,6 +57,32 @@ fn a_deep_path_is_made_and_only_the_leaf_removed() {
         assert!(!dir.join("deep/leaf").exists(), "the leaf is ours");
         cgroup::remove(&dir);
     }
+}
+
+/// Who may divide its cgroup says how: names need not be text, and there may be more below each other than a process may
+/// have open.
+#[test]
+fn what_a_container_makes_below_its_cgroup_is_seen_and_goes_with_it() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::new();
+    bundle.up();
+    let hierarchy = cgroup::v1("freezer").or(cgroup::v2()).unwrap();
+    let own = cgroup::named(bundle.id()).into_iter().find(|own| own.starts_with(&hierarchy)).unwrap();
+    let mut below = own.join(std::ffi::OsStr::from_bytes(b"\xff"));
+    std::fs::create_dir(&below).unwrap();
+    for _ in 0..80 {
+        below.push("a");
+        std::fs::create_dir(&below).unwrap();
+    }
+    let pid = bundle.pid().to_string();
+    std::fs::write(below.join("cgroup.procs"), &pid).unwrap();
+    let with_few_files =
+        |words: &[&str]| bundle.finish(called_by(&["prlimit", "--nofile=64", "--"], &bundle.command(words))).ok();
+    assert!(with_few_files(&["ps", "--format", "json", bundle.id()]).text().contains(&pid));
+    bundle.kill("KILL").ok();
+    bundle.wait_for_status("stopped");
+    with_few_files(&["delete", bundle.id()]);
+    bundle.assert_gone();
 }
 
 #[test]
