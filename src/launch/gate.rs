@@ -9,7 +9,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::Step;
 use super::cursor::{Cursor, Side};
-use super::rendezvous::{decode, encode};
+use super::rendezvous::{decode, encode_within};
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::descriptor::{self, Progress};
 
@@ -23,9 +23,8 @@ pub fn wait(gate: BorrowedFd<'_>) -> Result<()> {
 
 /// Init: tells `start` why the program is not started.
 pub fn fail(gate: BorrowedFd<'_>, error: &Error) {
-    let message = encode(error);
     // A pipe takes a page at once; a longer story would block with nobody reading.
-    let _ = descriptor::write(&gate, message.get(..message.len().min(4096)).unwrap_or_default());
+    let _ = descriptor::write(&gate, &encode_within(error, 4096));
 }
 
 /// `start`: lets init go on, and waits until it has executed the program, or failed. `writer` is the FIFO opened for

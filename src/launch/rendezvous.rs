@@ -219,8 +219,14 @@ struct Crossing<'a> {
 const KINDS: [Kind; 7] =
     [Kind::Other, Kind::Invalid, Kind::Unsupported, Kind::Exists, Kind::NotFound, Kind::NotRunning, Kind::WrongState];
 
-/// A failure as bytes: for the link, and for the gate after `start`.
+/// A failure as bytes: for the link.
 pub fn encode(error: &Error) -> Vec<u8> {
+    encode_within(error, LONGEST - 2)
+}
+
+/// A failure as so many bytes at the most. A hook may have printed at length: the middle of the sentence is what is lost,
+/// as hooks say why they fail last.
+pub fn encode_within(error: &Error, longest: usize) -> Vec<u8> {
     let kind = KINDS.iter().position(|kind| *kind == error.kind()).unwrap_or_default() as u8;
     let context = error.context().iter().map(|words| Cow::Borrowed(words.as_ref())).collect();
     let crossing = match error.cause() {
@@ -233,14 +239,23 @@ pub fn encode(error: &Error) -> Vec<u8> {
         },
         Cause::Said(text) => Crossing { kind, context, call: None, text: Cow::Borrowed(text), errno: 0 },
     };
-    let bytes = serde_json::to_vec(&crossing).unwrap_or_default();
-    if bytes.len() <= LONGEST - 2 {
-        return bytes;
+    let mut bytes = serde_json::to_vec(&crossing).unwrap_or_default();
+    let (text, mut half) = (error.to_string(), longest / 2);
+    // JSON may need several bytes for one.
+    while bytes.len() > longest && half > 0 {
+        half /= 2;
+        let text = without_middle(&text, half).into();
+        bytes =
+            serde_json::to_vec(&Crossing { kind, context: Vec::new(), call: None, text, errno: 0 }).unwrap_or_default();
     }
-    // A hook may have printed at length: the end of the sentence is what is lost.
-    let text: String = error.to_string().chars().take(4000).collect();
-    serde_json::to_vec(&Crossing { kind, context: Vec::new(), call: None, text: text.into(), errno: 0 })
-        .unwrap_or_default()
+    bytes
+}
+
+/// About so many bytes of a text's beginning, and of its end.
+fn without_middle(text: &str, half: usize) -> String {
+    let head: String = text.char_indices().take_while(|(at, _)| *at < half).map(|(_, c)| c).collect();
+    let tail: String = text.char_indices().skip_while(|(at, _)| at + half < text.len()).map(|(_, c)| c).collect();
+    format!("{head}[...]{tail}")
 }
 
 /// A failure from bytes; what cannot be read becomes a failure that says so.
@@ -280,10 +295,17 @@ mod tests {
 
     #[test]
     fn a_long_failure_crosses_shortened() {
-        let error = Error::new(Kind::Invalid, "x".repeat(100_000));
-        let arrived = decode(&encode(&error));
-        assert_eq!(arrived.kind(), Kind::Invalid);
-        assert!(arrived.to_string().starts_with("xxx"));
+        for long in ["x", "\"\n", "\u{1}", "\u{20ac}"] {
+            let error = Error::new(Kind::Invalid, format!("begins {} ends", long.repeat(100_000)));
+            for longest in [100, 4096, LONGEST - 2] {
+                let bytes = encode_within(&error, longest);
+                assert!(bytes.len() <= longest, "{} of {longest}", bytes.len());
+                let arrived = decode(&bytes);
+                assert_eq!(arrived.kind(), Kind::Invalid);
+                let text = arrived.to_string();
+                assert!(longest == 100 || text.starts_with("begins ") && text.ends_with(" ends"), "{text}");
+            }
+        }
     }
 
     /// Whether its end is noticed by sending or by waiting, and whether or not it read all that it was sent.

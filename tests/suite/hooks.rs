@@ -246,6 +246,23 @@ fn a_failing_start_container_hook_stops_the_start() {
     bundle.assert_gone();
 }
 
+/// What init had to say waits for `start` in a pipe, in which there is no room for more than a page.
+#[test]
+fn a_start_container_hook_that_says_much_is_heard() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::new();
+    let script = r#"i=0; while [ $i -lt 200 ]; do echo 'a "line" of forty characters or so, each' >&2; i=$((i + 1)); done
+        echo the last word >&2; exit 5"#;
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", script]});
+    bundle.edit(|spec| spec["hooks"] = json!({"startContainer": [hook]}));
+    bundle.create().ok();
+    let outcome = bundle.start().fails_saying("error running startContainer hook #0: exit status 5");
+    assert!(!is_orlop() || outcome.stderr.contains("the last word"), "{outcome}");
+    bundle.wait_for_status("stopped");
+    bundle.delete().ok();
+    bundle.assert_gone();
+}
+
 /// runtime.md#lifecycle: where a poststart hook fails, the container is stopped, and that is more than init where the pid
 /// namespace is the host's.
 #[test]
