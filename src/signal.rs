@@ -53,6 +53,14 @@ fn distance(digits: &str) -> Option<i32> {
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
+/// Takes back what our caller did to signals, as far as our own work needs it: an ignored SIGCHLD would have the kernel reap
+/// our children before we ask how they ended (wait(2)), and SIGXFSZ would end us with everything left to be undone, where
+/// EFBIG says the same (setrlimit(2)). To be called at the start of `main`; no program gets it ([`reset_all`]).
+pub fn prepare() {
+    sys::signal::take_by_default(libc::SIGCHLD);
+    sys::signal::ignore(libc::SIGXFSZ);
+}
+
 /// Lets whoever asks init to end be heard before there is a program to hear it. Being the first process of its pid
 /// namespace it would not die of them, and a created container could be ended with SIGKILL alone; runc's ends.
 ///
@@ -60,7 +68,10 @@ fn distance(digits: &str) -> Option<i32> {
 /// None that a kernel is known to have.
 pub fn end_when_asked() -> Result<()> {
     let all = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
-    all.into_iter().try_for_each(sys::signal::end_on).doing("be ready to end when asked")
+    all.into_iter().try_for_each(sys::signal::end_on).doing("be ready to end when asked")?;
+    // Our caller may have blocked them.
+    sys::signal::set_mask(sys::signal::Set::NONE);
+    Ok(())
 }
 
 /// Gives every signal its default disposition and unblocks them all, as a program expects it at its start.

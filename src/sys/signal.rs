@@ -48,6 +48,11 @@ pub fn ignore(signal: i32) {
     set_disposition(signal, libc::SIG_IGN);
 }
 
+/// Gives a signal its default disposition. sigaction(2).
+pub fn take_by_default(signal: i32) {
+    set_disposition(signal, libc::SIG_DFL);
+}
+
 /// Lets a signal end the process with 128 and its number, also the first one of a pid namespace, which the kernel spares
 /// what signals do by default (pid_namespaces(7)). sigaction(2).
 pub fn end_on(signal: i32) -> Result<()> {
