@@ -11,7 +11,7 @@ use super::process::start_time;
 use super::store::{Lock, StateDir};
 use super::{Container, Phase, Record, Request, hooks, sockets};
 use crate::cgroup::Cgroup;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::launch::{self, HookOutput, Launched, Milestone, Prepared};
 use crate::namespaces::{self, Opened};
 use crate::notify;
@@ -98,10 +98,15 @@ impl Making {
                     if let Some(cgroup) = cgroup {
                         record.set_cgroup(cgroup.saved());
                     }
-                    record.set_init(init.pid, start_time(init.pid).unwrap_or_default());
+                    let begun = start_time(init.pid).doing(HIDDEN)?;
+                    record.set_init(init.pid, begun.unwrap_or_default());
                 }
                 Milestone::HooksBegin => record.poststop_armed = has_poststop,
                 Milestone::Ready(init) => {
+                    if record.owner != 0 {
+                        // It hides from everybody like us by now.
+                        start_time(init.pid).doing(HIDDEN)?;
+                    }
                     record.phase = Phase::Created;
                     record.poststop_armed = has_poststop;
                     self.pid_file = pid_file.map(|path| PidFile::write(path, init.pid)).transpose()?;
@@ -131,6 +136,10 @@ impl Drop for Making {
         }
     }
 }
+
+/// Init is our child and not reaped. If it cannot be found again, it would be taken for one that has ended, and left.
+const HIDDEN: &str =
+    "look at the container's init (a /proc with hidepid shows it to nobody but root, and to its group gid=)";
 
 /// A namespace that is listed, but is the host's by its path, keeps neither a kernel parameter nor a name from the host.
 fn refuse_to_change_ours(plan: &Plan, namespaces: &[Opened]) -> Result<()> {

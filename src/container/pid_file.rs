@@ -1,7 +1,7 @@
 //! The file that tells a caller init's process id.
 
 use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Kind, Result};
@@ -21,10 +21,13 @@ impl PidFile {
             return Err(Error::new(Kind::Invalid, format!("--pid-file {}: is no name of a file", path.display())));
         };
         let draft = path.with_file_name(format!(".{}", name.to_string_lossy()));
-        let written = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&draft)
+        let open = || OpenOptions::new().write(true).create_new(true).open(&draft);
+        let written = open()
+            .or_else(|error| match error.kind() {
+                // Left behind by a create that was killed.
+                ErrorKind::AlreadyExists => std::fs::remove_file(&draft).and_then(|()| open()),
+                _ => Err(error),
+            })
             .and_then(|mut file| file.write_all(pid.to_string().as_bytes()))
             .and_then(|()| std::fs::rename(&draft, path));
         if written.is_err() {

@@ -8,7 +8,7 @@ use crate::compat::pidfd;
 use crate::sys::Errno;
 use crate::sys::file::{self, CWD, Mode, OFlags};
 use crate::sys::process::Child;
-use crate::{Result, error::Context};
+use crate::{Result, error::Context, sys};
 
 /// A process that was alive, and the one meant, when the handle was made.
 #[derive(Debug)]
@@ -41,7 +41,8 @@ impl Process {
             Err(refused) if matches!(refused.errno, Errno::ESRCH | Errno::EINVAL) => return Ok(None),
             Err(refused) => return Err(refused).doing("find the container's init"),
         };
-        Ok((start_time(pid) == Some(start)).then(|| Process::new(pid, pidfd)))
+        let same = matches!(start_time(pid), Ok(Some(begun)) if begun == start);
+        Ok(same.then(|| Process::new(pid, pidfd)))
     }
 
     /// The handle as whoever waits for it wants it; only our own children can be waited for.
@@ -79,16 +80,19 @@ impl Process {
     }
 }
 
-/// When a living process was started, in clock ticks since boot; `None` for a process that has ended, reaped or not.
+/// When a living process was started, in clock ticks since boot; `None` for one that has ended and was not reaped.
 ///
 /// proc_pid_stat(5), fields 3 and 22.
-pub(super) fn start_time(pid: i32) -> Option<u64> {
+///
+/// # Errors
+/// For a process that was reaped, or that /proc does not show us.
+pub(super) fn start_time(pid: i32) -> sys::Result<Option<u64>> {
     let path = PathBuf::from(format!("/proc/{pid}/stat"));
-    let stat = file::openat(CWD, &path, OFlags::RDONLY, Mode::empty()).ok()?;
+    let stat = file::openat(CWD, &path, OFlags::RDONLY, Mode::empty())?;
     // Some fifty numbers of at most twenty digits, given in one piece.
     let mut line = [0; 1200];
-    let length = file::read(&stat, &mut line).ok()?;
-    parse_start_time(line.get(..length)?)
+    let length = file::read(&stat, &mut line)?;
+    Ok(parse_start_time(line.get(..length).unwrap_or_default()))
 }
 
 pub(crate) fn parse_start_time(stat: &[u8]) -> Option<u64> {
@@ -122,7 +126,7 @@ mod tests {
     #[test]
     fn t59_a_process_with_only_the_number_is_not_found() {
         let own = i32::try_from(std::process::id()).unwrap();
-        let start = start_time(own).unwrap();
+        let start = start_time(own).unwrap().unwrap();
         assert!(Process::find(own, start).unwrap().is_some());
         assert!(Process::find(own, start + 1).unwrap().is_none());
         assert!(Process::find(0, 0).unwrap().is_none());
@@ -136,7 +140,7 @@ mod tests {
         let pidfd = pidfd::open(pid).unwrap();
         let process = Process::new(pid, pidfd);
         assert!(process.wait_for_end(Some(Duration::from_secs(60))).unwrap());
-        assert_eq!(start_time(pid), None);
+        assert_eq!(start_time(pid).unwrap(), None);
         child.wait().unwrap();
         assert!(!process.signal(0).unwrap());
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::require;
+use crate::support::outcome::called_by;
 use crate::support::{Bundle, is_orlop, is_root, wait_until};
 
 #[test]
@@ -234,6 +235,20 @@ fn the_pid_file_is_a_number_and_nothing_else() {
     bundle.delete_force().ok();
 }
 
+/// A create that was killed between writing the file and giving it its name leaves it under the passing one.
+#[test]
+fn the_draft_of_a_pid_file_is_in_nobodys_way() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::new();
+    bundle.file(".init.pid", "4711");
+    let file = bundle.scratch("init.pid");
+    bundle.args(&["sleep", "1000"]).write();
+    bundle.call(&bundle.with_bundle(&["create", "--pid-file", file.to_str().unwrap()])).ok();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), bundle.pid().to_string());
+    bundle.finish_off();
+    bundle.assert_gone();
+}
+
 #[test]
 fn a_relative_pid_file_is_relative_to_the_caller() {
     require!(is_root(), "root of the host");
@@ -361,6 +376,48 @@ fn a_created_container_ends_when_it_is_asked_to() {
         bundle.delete().ok();
         bundle.assert_gone();
     }
+}
+
+/// What the caller has blocked, init inherits.
+#[test]
+fn a_created_container_ends_also_where_its_caller_had_blocked_signals() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::new();
+    bundle.args(&["sleep", "1000"]).write();
+    let inner = bundle.command(&bundle.with_bundle(&["create"]));
+    bundle.finish(called_by(&["env", "--block-signal"], &inner)).ok();
+    bundle.kill("TERM").ok();
+    bundle.wait_for_status("stopped");
+    bundle.delete().ok();
+    bundle.assert_gone();
+}
+
+/// The kernel reaps the children of who ignores SIGCHLD, and that is inherited: nobody would hear how they ended.
+#[test]
+fn a_caller_who_ignores_the_end_of_children_hears_of_the_containers() {
+    require!(is_root(), "root of the host");
+    let ignoring = |inner| called_by(&["env", "--ignore-signal=CHLD"], &inner);
+    let mut bundle = Bundle::sh("exit 3");
+    bundle.edit(|spec| spec["hooks"] = json!({"createRuntime": [{"path": "/bin/true"}]})).write();
+    let outcome = bundle.finish(ignoring(bundle.command(&bundle.with_bundle(&["run"]))));
+    assert_eq!(outcome.code(), 3, "{outcome}");
+    let mut bundle = Bundle::new();
+    bundle.up();
+    let outcome = bundle.finish(ignoring(bundle.command(&["exec", bundle.id(), "sh", "-c", "exit 4"])));
+    assert_eq!(outcome.code(), 4, "{outcome}");
+    bundle.finish_off();
+    bundle.assert_gone();
+}
+
+/// setrlimit(2): more than RLIMIT_FSIZE is SIGXFSZ before it is EFBIG, and who dies of it undoes nothing.
+#[test]
+fn a_state_that_is_larger_than_the_caller_may_write_is_an_error_that_leaves_nothing() {
+    require!(is_root(), "root of the host");
+    let bundle = Bundle::new();
+    bundle.write();
+    let inner = bundle.command(&bundle.with_bundle(&["create"]));
+    bundle.finish(called_by(&["prlimit", "--fsize=1000", "--"], &inner)).fails();
+    bundle.assert_gone();
 }
 
 #[test]

@@ -280,6 +280,18 @@ fn what_cannot_be_ended_is_not_begun() {
 }
 
 /// The host's /sys, where the network is the host's: read-only, and without the cgroups of others (CVE-2023-25809).
+/// proc(5), hidepid: nobody but root sees then who cannot be looked into, and init is one of those. Without a look at it
+/// nobody could tell later whether it lives: the container would be taken for a stopped one, and its init left.
+#[test]
+fn an_init_that_the_hosts_proc_hides_is_not_left_behind() {
+    require!(is_root(), "root of the host");
+    let mut bundle = rootless(&own_id());
+    bundle.prelude(&format!("mount -t proc -o hidepid=2 proc /proc\n{AS_USER}"));
+    bundle.args(&["sleep", "1000"]);
+    bundle.create().fails_saying("hidepid");
+    bundle.assert_gone();
+}
+
 #[test]
 fn t26_the_sysfs_of_the_host_is_borrowed_readonly_on_v2() {
     require!(is_root(), "root of the host");
