@@ -203,6 +203,8 @@ fn join(plan: &ExecPlan, prepared: &mut Prepared<'_>) -> Result<()> {
     }
     if plan.program.user_namespace {
         namespaces::become_root()?;
+        // New rights have made us as dumpable as fs.suid_dumpable says (proc_sys_fs(5)).
+        process::set_dumpable(false).doing("hide from the container")?;
     }
     if let Some(root) = prepared.root.take() {
         sys::file::fchdir(root.as_fd())

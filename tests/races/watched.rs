@@ -337,6 +337,26 @@ fn t13_a_change_of_user_does_not_show_us() {
     assert!(until.contains("PR_SET_DUMPABLE, SUID_DUMP_DISABLE"), "{until}");
 }
 
+/// So are the new rights that come with a user namespace: who is then born inside would be traced by the container's root.
+#[test]
+fn t13_a_joined_user_namespace_does_not_show_us() {
+    require!(is_root(), "root of the host");
+    require!(Command::new("strace").arg("-V").output().is_ok(), "strace");
+    let mut bundle = Bundle::new();
+    bundle.user_namespace(100_000).args(&["sleep", "1000"]).up();
+    let trace = bundle.scratch("std-trace");
+    let inner = bundle.command(&["exec", bundle.id(), "true"]);
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-e", "trace=setns,setresuid,prctl,clone,clone3", "-o"]).arg(&trace);
+    command.arg(inner.get_program()).args(inner.get_args());
+    bundle.finish(command).ok();
+    let trace = std::fs::read_to_string(&trace).unwrap();
+    let (_, after) = trace.split_once("setresuid(0").expect("the usher becomes root of the user namespace");
+    let (until, _) = after.split_once("clone").expect("the usher bears who becomes the program");
+    assert!(until.contains("PR_SET_DUMPABLE, SUID_DUMP_DISABLE"), "{until}");
+    bundle.finish_off();
+}
+
 /// Before Linux 6.18 the procfs is made by somebody in that pid namespace; what can be seen of the host is its namespaces.
 #[test]
 fn t13_cve_2016_9962_where_procfs_takes_no_pid_namespace() {
