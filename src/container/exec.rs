@@ -67,11 +67,13 @@ impl Container {
         let prepared =
             Prepared { init: init.child(), cgroup: cgroup.as_ref(), beside, rdt: class.as_ref(), root, console, agent };
         let killed = kills(cgroup.as_ref());
-        let mut pid_file = None;
+        let (mut pid_file, mut master) = (None, None);
         let launched = launch::exec::exec(&plan, prepared, &mut |child| {
             if let Some(receiver) = &receiver {
                 socket::send_with_fds(receiver, b"setns", &[child.as_fd()]).doing("send the pidfd")?;
             }
+            // Sent long ago. Where it cannot be had there is still nothing executed.
+            master = foreground.as_ref().map(|socket| terminal::receive(socket.as_fd())).transpose()?;
             pid_file = request.pid_file.as_deref().map(|path| PidFile::write(path, child.pid)).transpose()?;
             Ok(())
         });
@@ -80,8 +82,7 @@ impl Container {
             file.keep();
         }
         warnings.extend(launched.warnings);
-        let foreground = foreground.map(|socket| terminal::receive(socket.as_fd())).transpose()?;
-        Ok(Execed { process: Process::new(launched.init.pid, launched.init.pidfd), foreground, warnings })
+        Ok(Execed { process: Process::new(launched.init.pid, launched.init.pidfd), foreground: master, warnings })
     }
 }
 

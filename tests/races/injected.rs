@@ -130,6 +130,24 @@ fn exec_out_of_everything() {
     bundle.finish_off();
 }
 
+/// Its terminal is the last that exec gets.
+#[test]
+fn exec_without_its_terminal_leaves_no_process() {
+    require!(is_root(), "root of the host");
+    require!(Command::new("strace").arg("-V").output().is_ok(), "strace");
+    let mut bundle = Bundle::new();
+    bundle.up();
+    let init = bundle.pid();
+    // A program that would survive the end of its terminal, if it had the time to say so.
+    let args = ["exec", "--tty", bundle.id(), "sh", "-c", "trap '' HUP; sleep 1000"].map(str::to_owned);
+    for when in 1..=4 {
+        bundle.finish(injected(&bundle, &args, "recvmsg", "ENOMEM:delay_exit=300000", when)).fails();
+        let alone = || Left::of(bundle.id()).processes.iter().all(|(pid, _)| *pid == init);
+        wait_until(&format!("recvmsg at {when}: init is alone again"), alone);
+    }
+    bundle.finish_off();
+}
+
 #[test]
 fn delete_out_of_everything() {
     require!(is_root(), "root of the host");
