@@ -30,6 +30,9 @@ impl Process {
 
     /// The process with this id that was started then; `None` where it has ended, also where another process has its
     /// number now.
+    ///
+    /// # Errors
+    /// Where /proc does not tell: a container that lives must not be taken for one that has stopped.
     pub fn find(pid: i32, start: u64) -> Result<Option<Self>> {
         if pid <= 0 {
             return Ok(None);
@@ -41,8 +44,13 @@ impl Process {
             Err(refused) if matches!(refused.errno, Errno::ESRCH | Errno::EINVAL) => return Ok(None),
             Err(refused) => return Err(refused).doing("find the container's init"),
         };
-        let same = matches!(start_time(pid), Ok(Some(begun)) if begun == start);
-        Ok(same.then(|| Process::new(pid, pidfd)))
+        let found = Process::new(pid, pidfd);
+        match start_time(pid) {
+            Ok(begun) => Ok((begun == Some(start)).then_some(found)),
+            // It has ended since, or is somebody else's: whoever may act on the container may signal its init.
+            Err(_) if found.wait_for_end(Some(Duration::ZERO))? || found.signal(0).is_err() => Ok(None),
+            Err(refused) => Err(refused).doing("see whether it is the container's init that has its number"),
+        }
     }
 
     /// The handle as whoever waits for it wants it; only our own children can be waited for.

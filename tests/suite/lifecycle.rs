@@ -420,6 +420,24 @@ fn a_state_that_is_larger_than_the_caller_may_write_is_an_error_that_leaves_noth
     bundle.assert_gone();
 }
 
+/// Whether it is the container's init that has its number, /proc alone tells. Where it does not, a living container is not
+/// taken for a stopped one, and its directory is not removed.
+#[test]
+fn without_proc_no_container_is_taken_for_a_stopped_one() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::new();
+    bundle.no_namespace("pid").up();
+    let pid = bundle.pid();
+    bundle.prelude("mount -t tmpfs tmpfs /proc");
+    for command in [&["state"][..], &["delete"], &["delete", "--force"]] {
+        bundle.call(&[command, &[bundle.id()]].concat()).fails_saying("see whether it is the container's init");
+    }
+    bundle.prelude("");
+    assert_eq!((bundle.status().as_str(), bundle.pid()), ("running", pid));
+    bundle.finish_off();
+    bundle.assert_gone();
+}
+
 #[test]
 fn a_create_killed_half_way_is_cleaned_up_by_delete_force() {
     require!(is_root(), "root of the host");
