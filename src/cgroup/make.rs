@@ -49,6 +49,8 @@ pub fn make(plan: &Plan) -> Result<Cgroup> {
         Driver::Disabled => return Ok(cgroup),
         Driver::Systemd => {
             cgroup.directories.extend(plan.places.iter().map(yet_to_be_made));
+            // systemd would put the process into it all the same, and nobody would hear of it again.
+            refuse_frozen(&Cgroup::open(&cgroup.saved())?)?;
             return Ok(cgroup);
         }
         Driver::Cgroupfs => {}
@@ -335,6 +337,10 @@ fn refuse_occupied(cgroup: &Cgroup) -> Result<()> {
         let why = format!("container's cgroup is not empty: {} process(es) found", pids.len());
         return Err(Error::new(Kind::Exists, why));
     }
+    refuse_frozen(cgroup)
+}
+
+fn refuse_frozen(cgroup: &Cgroup) -> Result<()> {
     if cgroup.is_frozen()? {
         return Err(Error::new(Kind::WrongState, "container's cgroup unexpectedly frozen"));
     }

@@ -287,6 +287,31 @@ fn a_failed_unit_is_cleared_away_and_a_living_one_is_not_touched() {
     nothing_is_left(&systemd, &bundle);
 }
 
+/// systemd puts a process into it all the same, and `create` would wait for that one for ever.
+#[test]
+fn a_frozen_cgroup_that_is_there_is_refused() {
+    require!(is_root(), "root of the host");
+    require!(systemd::is_there(), "systemd");
+    require!(is_orlop(), "a runtime that does not wait for the frozen");
+    for view in systemd::views() {
+        let systemd = Systemd::start(view);
+        let bundle = bundle(&systemd);
+        let v1 = cgroup::v1("freezer").filter(|_| view != View::V2);
+        let (hierarchy, file, words) = match v1 {
+            Some(hierarchy) => (hierarchy, "freezer.state", ["FROZEN", "THAWED"]),
+            None => (cgroup::v2().unwrap(), "cgroup.freeze", ["1", "0"]),
+        };
+        let slice = systemd.root(&hierarchy).join("system.slice");
+        let place = slice.join(scope(&bundle));
+        std::fs::create_dir_all(&place).unwrap();
+        std::fs::write(place.join(file), words[0]).unwrap();
+        bundle.create().fails_with("container's cgroup unexpectedly frozen");
+        std::fs::write(place.join(file), words[1]).unwrap();
+        std::fs::remove_dir(&place).unwrap();
+        nothing_is_left(&systemd, &bundle);
+    }
+}
+
 #[test]
 fn a_failed_create_leaves_no_unit() {
     require!(is_root(), "root of the host");
