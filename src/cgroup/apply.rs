@@ -131,7 +131,8 @@ impl Cgroup {
         match done {
             Err(error) if plan.lenient_devices && filter::is_forbidden(&error) => {
                 let what = format!("not enforced: {error}");
-                Ok(vec![Warning { field: devices::FIELD.to_owned(), what }])
+                let warning = Warning { field: devices::FIELD.to_owned(), what };
+                Ok(plan.asked_devices.then_some(warning).into_iter().collect())
             }
             done => done.map(|()| Vec::new()),
         }

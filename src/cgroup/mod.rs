@@ -107,8 +107,10 @@ pub struct Plan {
     warnings: Vec<Warning>,
     /// Whether a refused mkdir leaves the container without that directory instead of failing.
     lenient: bool,
-    /// Whether refused device rules are a warning.
+    /// Whether refused device rules are let pass.
     lenient_devices: bool,
+    /// Whether some of the device rules are the config's own, so that there is a warning where they are let pass.
+    asked_devices: bool,
     /// Who gets the container's directory and the files of the kernel's list (`/sys/kernel/cgroup/delegate`), so that
     /// it may make cgroups below. Only on v2: v1 has no safe delegation (cgroups(7)).
     delegate_to: Option<u32>,
@@ -194,6 +196,7 @@ pub fn plan(request: &Request<'_>, layout: &Layout) -> Result<Plan> {
         warnings: Vec::new(),
         lenient: request.rootless && request.cgroups_path.is_none_or(str::is_empty),
         lenient_devices: request.rootless || request.in_user_namespace,
+        asked_devices: !request.resources.devices.is_empty(),
         delegate_to: request.delegate_to.filter(|_| layout.mode == Mode::Unified),
         unit: None,
         properties: Vec::new(),

@@ -57,6 +57,7 @@ pub fn plan_update(request: &Request<'_>, devices: DeviceRules, layout: &Layout)
         warnings: rows.warnings,
         lenient: false,
         lenient_devices: request.rootless || request.in_user_namespace,
+        asked_devices: !request.resources.devices.is_empty(),
         delegate_to: None,
         unit: None,
         properties,

@@ -247,7 +247,9 @@ fn an_ordinary_user_fills_a_cgroup_that_was_delegated() {
         spec["linux"]["resources"] = json!({"unified": {"cgroup.max.descendants": "3"}});
         spec["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "cgroup"}));
     });
-    bundle.up();
+    let said = bundle.args(&["sleep", "1000"]).create().ok().stderr;
+    assert!(!said.contains("linux.resources.devices"), "nobody asked for the rules that the user may not set: {said}");
+    bundle.start().ok();
     let own = std::fs::read_to_string(format!("/proc/{}/cgroup", bundle.pid())).unwrap();
     assert!(own.lines().any(|line| line == format!("0::{path}")), "{own}");
     let look = "cat /proc/self/cgroup | grep ^0:; cat /sys/fs/cgroup/cgroup.max.descendants; ls /sys/fs/cgroup | wc -l";
