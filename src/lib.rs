@@ -24,7 +24,8 @@
 //! [`notify_oom`](container::Container::notify_oom) and
 //! [`notify_memory_pressure`](container::Container::notify_memory_pressure), [`kill`](container::Container::kill),
 //! [`container::delete`]. Nothing of it starts a thread; what can be waited for is a descriptor. A caller who has threads
-//! has a [`container::Deputy`] create and exec. `examples/library.rs` is the whole life as a program.
+//! has a [`container::Deputy`] create and exec; one who may have been started with SIGCHLD ignored calls
+//! [`signal::prepare`] first, or nobody learns how a child ended (wait(2)). `examples/library.rs` is the whole life as a program.
 //!
 //! ```no_run
 //! use orlop::container::{self, Container, Deletion, Notice, Request};

@@ -281,7 +281,6 @@ fn what_cannot_be_ended_is_not_begun() {
     bundle.no_mount("/sys/fs/cgroup").global("--cgroup-manager=disabled").run().ok();
 }
 
-/// The host's /sys, where the network is the host's: read-only, and without the cgroups of others (CVE-2023-25809).
 /// proc(5), hidepid: nobody but root sees then who cannot be looked into, and init is one of those. Without a look at it
 /// nobody could tell later whether it lives: the container would be taken for a stopped one, and its init left.
 #[test]
@@ -294,6 +293,7 @@ fn an_init_that_the_hosts_proc_hides_is_not_left_behind() {
     bundle.assert_gone();
 }
 
+/// The host's /sys, where the network is the host's: read-only, and without the cgroups of others (CVE-2023-25809).
 #[test]
 fn t26_the_sysfs_of_the_host_is_borrowed_readonly_on_v2() {
     require!(is_root(), "root of the host");
