@@ -116,7 +116,8 @@ fn join_each(directory: BorrowedFd<'_>, flags: u64) -> Result<()> {
 fn directory(pid: Pid) -> Result<OwnedFd> {
     let path = PathBuf::from(format!("/proc/{pid}"));
     match file::openat(CWD, &path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) {
-        Err(refused) if refused.errno == Errno::ENOENT => Err(gone(pid)),
+        // A /proc that hides it, or is none, is no reason to take it for ended. Who may have the handle may signal it.
+        Err(refused) if refused.errno == Errno::ENOENT && by_number::kill(pid, 0).is_err() => Err(gone(pid)),
         opened => opened,
     }
 }

@@ -42,14 +42,14 @@ impl Process {
             Ok(pidfd) => pidfd,
             // EINVAL: the number is now that of a thread.
             Err(refused) if matches!(refused.errno, Errno::ESRCH | Errno::EINVAL) => return Ok(None),
-            Err(refused) => return Err(refused).doing("find the container's init"),
+            Err(refused) => return Err(refused).doing(IDENTIFY),
         };
         let found = Process::new(pid, pidfd);
         match start_time(pid) {
             Ok(begun) => Ok((begun == Some(start)).then_some(found)),
             // It has ended since, or is somebody else's: whoever may act on the container may signal its init.
             Err(_) if found.wait_for_end(Some(Duration::ZERO))? || found.signal(0).is_err() => Ok(None),
-            Err(refused) => Err(refused).doing("see whether it is the container's init that has its number"),
+            Err(refused) => Err(refused).doing(IDENTIFY),
         }
     }
 
@@ -87,6 +87,8 @@ impl Process {
         Ok(pidfd::wait_for_end(self.0.pidfd.as_fd(), milliseconds)?)
     }
 }
+
+const IDENTIFY: &str = "see whether it is the container's init that has its number";
 
 /// When a living process was started, in clock ticks since boot; `None` for one that has ended and was not reaped.
 ///
