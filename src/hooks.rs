@@ -15,7 +15,7 @@ use crate::sys;
 use crate::sys::descriptor::{Progress, Watch, pipe, poll, read, set_nonblocking, write};
 use crate::sys::file::{Mode, fchdir, umask};
 use crate::sys::process::{Child, Ended, waitid};
-use crate::sys::spawn::{Program, own_process_group, spawn};
+use crate::sys::spawn::{Program, environment, own_process_group, spawn};
 
 /// The version of the specification that our states name.
 pub const OCI_VERSION: &str = "1.3.0";
@@ -91,8 +91,8 @@ pub struct Moment<'a> {
     pub kind: HookKind,
     /// What they read on standard input: [`OciState::to_json`].
     pub state: &'a str,
-    /// Environment of a hook whose config has no `env`: the process's for `startContainer`, else nothing.
-    pub default_env: Option<&'a [String]>,
+    /// The environment of the container's program, which `startContainer` hooks have where their config has no `env`.
+    pub program_env: &'a [String],
     /// Working directory; `None` keeps the caller's. Hooks of the runtime's namespaces get the bundle.
     pub directory: Option<BorrowedFd<'a>>,
     /// Where their output goes instead of into messages (crun's `run.oci.hooks.stdout` and `.stderr`).
@@ -111,9 +111,10 @@ pub struct Output<'a> {
 /// Runs hooks one after the other and stops at the first that fails.
 ///
 /// A hook gets exactly its own environment, three standard streams and no other descriptor, default signal
-/// dispositions, an empty mask, the usual umask and a process group of its own. It fails when it cannot be run,
-/// exits with anything but 0, or outlives its timeout, for which its whole group is killed. What it leaves
-/// running in the background is left running.
+/// dispositions, an empty mask, the usual umask and a process group of its own. Where its config has no `env`, a hook in the
+/// runtime's namespaces has the runtime's environment, one of `startContainer` that of the program, and one of `createContainer`
+/// none, as in runc. It fails when it cannot be run, exits with anything but 0, or outlives its timeout, for which its whole
+/// group is killed. What it leaves running in the background is left running.
 ///
 /// # Errors
 /// `error running createRuntime hook #1: exit status 1, stdout: ..., stderr: ...`, runc's words; counted from 0.
@@ -166,7 +167,12 @@ impl Running {
             [] => vec![path.clone()],
             args => strings(args)?,
         };
-        let env = strings(hook.env.as_deref().or(moment.default_env).unwrap_or_default())?;
+        let env = match (&hook.env, moment.kind) {
+            (Some(env), _) => strings(env)?,
+            (None, HookKind::StartContainer) => strings(moment.program_env)?,
+            (None, HookKind::CreateContainer) => Vec::new(),
+            (None, _) => environment(),
+        };
         // One that does not read its input must not kill us.
         sys::signal::ignore(libc::SIGPIPE);
         let (stdin, our_stdin) = pipe()?;
@@ -349,7 +355,7 @@ mod tests {
     }
 
     fn at<'a>(kind: HookKind, state: &'a str) -> Moment<'a> {
-        Moment { kind, state, default_env: None, directory: None, output: Output::default() }
+        Moment { kind, state, program_env: &[], directory: None, output: Output::default() }
     }
 
     fn fails(hooks: &[Hook], state: &str) -> String {
@@ -462,16 +468,20 @@ mod tests {
     fn gets_exactly_what_is_its_own() {
         // Shells add PWD, SHLVL, _ and OLDPWD, so ask the kernel.
         let environ = "tr '\\0' '\\n' </proc/$$/environ";
-        let message = fails(&[shell(&format!("{environ}; exit 1"))], "");
-        assert!(message.contains("stdout: , stderr: "), "{message}");
-        let mut hook = shell(&format!("{environ}; exit 1"));
-        hook.env = Some(vec!["A=b c".into()]);
         let defaults = ["D=e".to_owned()];
-        let moment = Moment { default_env: Some(&defaults), ..at(HookKind::StartContainer, "") };
-        assert!(run(&[hook], &moment).unwrap_err().to_string().contains("stdout: A=b c, "));
-        assert!(
-            run(&[shell(&format!("{environ}; exit 1"))], &moment).unwrap_err().to_string().contains("stdout: D=e, ")
-        );
+        let told = |kind, env: Option<&[&str]>| {
+            let mut hook = shell(&format!("{environ}; exit 1"));
+            hook.env = env.map(|env| env.iter().map(|&entry| entry.to_owned()).collect());
+            run(&[hook], &Moment { program_env: &defaults, ..at(kind, "") }).unwrap_err().to_string()
+        };
+        for kind in [HookKind::CreateRuntime, HookKind::CreateContainer, HookKind::StartContainer] {
+            assert!(told(kind, Some(&["A=b c"])).contains("stdout: A=b c, "));
+            assert!(told(kind, Some(&[])).contains("stdout: , "));
+        }
+        assert!(told(HookKind::StartContainer, None).contains("stdout: D=e, "));
+        assert!(told(HookKind::CreateContainer, None).contains("stdout: , "));
+        // cargo's, and ours.
+        assert!(told(HookKind::CreateRuntime, None).contains("CARGO_PKG_NAME=orlop"));
     }
 
     #[test]

@@ -16,7 +16,7 @@
 //! The copy is told by an environment variable what it is, and believes it only after looking.
 
 use std::convert::Infallible;
-use std::ffi::{CStr, CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
@@ -24,7 +24,7 @@ use std::path::Path;
 use crate::compat::memfd_exec;
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::file::{CWD, Mode, OFlags, Stat, fchmod, fstat, fstatfs, openat, readlinkat};
-use crate::sys::spawn::{execveat, unsetenv};
+use crate::sys::spawn::{environment, execveat, unsetenv};
 use crate::sys::{exec, memfd, mount, process};
 
 /// Says in which way the executable is sealed, and the identity of the file it then is.
@@ -148,10 +148,7 @@ fn become_sealed() -> Result<()> {
 }
 
 fn execute(sealed: &Sealed, arguments: &[CString]) -> Result<Infallible> {
-    let mut environment = Vec::new();
-    for (key, value) in std::env::vars_os() {
-        environment.push(c_string([key, value].join(OsStr::new("=")))?);
-    }
+    let mut environment = environment();
     environment.push(c_string(format!("{MARKER}={}", marker(sealed.way, &sealed.is)).into())?);
     Err(execveat(sealed.base.as_fd(), &sealed.name, arguments, &environment).into())
 }

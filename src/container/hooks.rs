@@ -24,7 +24,7 @@ impl Container {
         let moment = Moment {
             kind: HookKind::Poststart,
             state: &state,
-            default_env: None,
+            program_env: &[],
             directory: Some(bundle.as_fd()),
             output: output.borrowed(),
         };
@@ -66,7 +66,7 @@ impl Poststop {
         let moment = Moment {
             kind: HookKind::Poststop,
             state: &self.state,
-            default_env: None,
+            program_env: &[],
             directory: directory.as_ref().map(AsFd::as_fd),
             output: self.output.borrowed(),
         };

@@ -94,7 +94,7 @@ fn create(plan: &Plan, mut prepared: Prepared<'_>, link: &Link, at: &mut Cursor)
         &hooks::Moment {
             kind: HookKind::CreateContainer,
             state: &state,
-            default_env: None,
+            program_env: &[],
             directory: Some(root.fd()),
             output: prepared.hook_output.borrowed(),
         },
@@ -239,7 +239,7 @@ fn start(plan: &Plan, waiting: &Waiting, at: &mut Cursor) -> Result<Infallible> 
         &hooks::Moment {
             kind: HookKind::StartContainer,
             state: &state,
-            default_env: Some(waiting.program.env()),
+            program_env: waiting.program.env(),
             directory: None,
             output: waiting.hook_output.borrowed(),
         },

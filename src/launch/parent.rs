@@ -225,7 +225,7 @@ impl Prepared<'_> {
         hooks::Moment {
             kind,
             state,
-            default_env: None,
+            program_env: &[],
             directory: Some(self.bundle.as_fd()),
             output: self.hook_output.borrowed(),
         }

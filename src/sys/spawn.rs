@@ -1,7 +1,8 @@
 //! Programs run beside us: clone with our memory lent, and exec.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, OsStr, OsString, c_char, c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::ptr;
 
@@ -194,6 +195,13 @@ pub fn execveat(executable: BorrowedFd<'_>, name: &CStr, args: &[CString], env: 
         libc::syscall(libc::SYS_execveat, executable.as_raw_fd(), name.as_ptr(), argv.as_ptr(), envp.as_ptr(), flags)
     };
     refused!("execveat", "{}, {name:?}", fd(&executable))(Errno::last())
+}
+
+/// This process's environment, as a program that it executes gets it. environ(7).
+pub fn environment() -> Vec<CString> {
+    let entry = |(key, value): (OsString, OsString)| [key, value].join(OsStr::new("="));
+    // They came from strings that end with NUL, so there is none in them.
+    std::env::vars_os().filter_map(|variable| CString::new(entry(variable).into_vec()).ok()).collect()
 }
 
 /// Takes a variable out of this process's environment.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::require;
+use crate::support::leak::Left;
 use crate::support::{Bundle, executable, is_orlop, is_root, wait_until};
 
 const KINDS: &[&str] = &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
@@ -156,6 +157,31 @@ fn a_hook_has_its_own_environment_and_arguments() {
     assert!(!text.contains("CALLER_SECRET"), "T35: the caller's environment is not the hook's: {text}");
 }
 
+/// Many look for their helpers by PATH. Those of createContainer run among what the container has brought, and get nothing.
+#[test]
+fn a_hook_without_an_environment_has_the_runtimes() {
+    require!(is_root(), "root of the host");
+    let mut bundle = Bundle::new();
+    let out = |kind: &str| bundle.scratch(kind).display().to_string();
+    let hook = |kind: &str| json!({"path": "/bin/sh", "args": ["sh", "-c", format!("/usr/bin/env > {}", out(kind))]});
+    let mut empty = hook("empty");
+    empty["env"] = json!([]);
+    let kinds = ["prestart", "createRuntime", "poststart", "poststop", "createContainer"];
+    let mut hooks: serde_json::Map<_, _> =
+        kinds.map(|kind| (kind.to_owned(), json!([hook(kind)]))).into_iter().collect();
+    hooks["createRuntime"] = json!([hook("createRuntime"), empty]);
+    bundle.edit(|spec| spec["hooks"] = Value::Object(hooks));
+    bundle.write();
+    let mut command = bundle.command(&bundle.with_bundle(&["run"]));
+    command.env("OF_THE_CALLER", "x");
+    bundle.finish(command).ok();
+    let told = |kind: &str| std::fs::read_to_string(bundle.scratch(kind)).unwrap().contains("OF_THE_CALLER=x\n");
+    for kind in &kinds[..4] {
+        assert!(told(kind), "{kind}");
+    }
+    assert!(!told("createContainer") && !told("empty"));
+}
+
 #[test]
 fn a_failing_hook_stops_the_create_and_leaves_nothing() {
     require!(is_root(), "root of the host");
@@ -280,7 +306,7 @@ fn a_failing_poststart_hook_ends_all_of_the_container() {
     let outcome = bundle.start().fails();
     assert!(!is_orlop() || outcome.stderr.contains("error running poststart hook #0: exit status 3"), "{outcome}");
     bundle.wait_for_status("stopped");
-    wait_until("everybody has gone", || bundle.left().processes.is_empty());
+    wait_until("everybody has gone", || Left::of(bundle.id()).processes.is_empty());
     bundle.delete().ok();
     bundle.assert_gone();
 }
