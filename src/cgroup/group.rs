@@ -169,6 +169,11 @@ impl Cgroup {
         &self.warnings
     }
 
+    /// Whether it is in every hierarchy of the plan. One that nobody asked for may be left out where we have no right to make it.
+    pub fn is_whole(&self, plan: &super::Plan) -> bool {
+        self.directories.len() == plan.places.len()
+    }
+
     /// The directory of v2, for CLONE_INTO_CGROUP (Linux 5.7): a process born into it needs no [`Cgroup::attach_v2`].
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.v2()?.handle.as_ref().map(AsFd::as_fd)

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
-use specconv::Warning;
 
 use super::group::{Cgroup, Directory, prove, read};
 use super::systemd::property::without_few_tasks;
@@ -59,15 +58,12 @@ pub fn make(plan: &Plan) -> Result<Cgroup> {
         let made = make_place(plan, place, &mut undo);
         match made {
             Ok(directory) => cgroup.directories.push(directory),
-            Err(error) if plan.lenient && is_forbidden(&error) => {
-                cgroup.warnings.push(without(plan, place, error)?);
-            }
+            Err(error) if plan.lenient && is_forbidden(&error) => do_without(plan, place, error)?,
             Err(error) => {
                 return Err(error).doing_with(|| format!("make the cgroup {}", place.directory().display()));
             }
         }
     }
-    tell_once(&mut cgroup.warnings);
     refuse_occupied(&cgroup)?;
     cgroup.make_ready(plan, &undo.0)?;
     undo.0.clear();
@@ -136,8 +132,8 @@ fn refuse_elsewhere(plan: &Plan, place: &Place) -> Result<()> {
     Err(Error::new(Kind::Other, "systemd has made the unit, but not here: is it another machine's systemd?"))
 }
 
-/// Without rights over cgroups a container that asks for nothing may do without; sentences of runc's otherwise.
-fn without(plan: &Plan, place: &Place, error: Error) -> Result<Warning> {
+/// Without rights over cgroups a container that asks for nothing does without, as in runc; its sentences otherwise.
+fn do_without(plan: &Plan, place: &Place, error: Error) -> Result<()> {
     let theirs = |controller: &Controller| match controller {
         Controller::V1(name) => place.controllers.iter().any(|own| own == name),
         Controller::V2(_) => place.is_v2(),
@@ -150,17 +146,7 @@ fn without(plan: &Plan, place: &Place, error: Error) -> Result<Warning> {
         };
         return Err(error).doing(why).at(|| row.field.clone().into_owned());
     }
-    let what = format!("the container has no cgroup {}: {error}", place.directory().display());
-    Ok(Warning { field: "linux.cgroupsPath".to_owned(), what })
-}
-
-/// An ordinary user is refused in every hierarchy alike: one line says it.
-fn tell_once(warnings: &mut Vec<Warning>) {
-    let others = warnings.len().saturating_sub(1);
-    warnings.truncate(1);
-    if let Some(warning) = warnings.first_mut().filter(|_| others > 0) {
-        warning.what.push_str(&format!(" (and {others} more)"));
-    }
+    Ok(())
 }
 
 fn is_forbidden(error: &Error) -> bool {

@@ -77,7 +77,7 @@ pub struct Request<'a> {
     /// `linux.resources`.
     pub resources: &'a Resources,
     /// Whether the runtime has no right of root over cgroups. Without a path and without limits it may then do
-    /// without a cgroup, and without device rules, with a warning.
+    /// without a cgroup, and without device rules, with a warning where the config has some.
     pub rootless: bool,
     /// Whether the runtime itself (not the container) runs in a user namespace other than the first. The kernel
     /// takes device rules only from the first one; elsewhere their refusal is a warning.

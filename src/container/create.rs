@@ -58,9 +58,9 @@ pub fn create(request: &Request) -> Result<Created> {
         making.make_notify_directory()?;
     }
     let mut cgroup = plan.cgroup.as_ref().map(cgroup::make).transpose()?;
-    if let Some(cgroup) = &cgroup {
+    if let (Some(cgroup), Some(planned)) = (&cgroup, &plan.cgroup) {
         making.note_cgroup(cgroup)?;
-        if !cgroup.warnings().is_empty() {
+        if !cgroup.is_whole(planned) {
             refuse_what_cannot_be_ended(&plan, cgroup)?;
             plan.see_only(&cgroup.saved().paths);
         }

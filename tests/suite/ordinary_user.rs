@@ -57,7 +57,10 @@ fn lives_and_dies(bundle: &mut Bundle) {
 #[test]
 fn an_ordinary_user_runs_a_container() {
     require!(is_root(), "root of the host");
-    lives_and_dies(&mut rootless(&own_id()));
+    let mut bundle = rootless(&own_id());
+    lives_and_dies(&mut bundle);
+    // Nor is anything said of the cgroup that nobody asked for.
+    assert_eq!(bundle.args(&["true"]).run().ok().stderr, "");
 }
 
 #[test]
