@@ -302,8 +302,8 @@ fn serve(mut connection: UnixStream, tell: &mpsc::Sender<(Value, u32)>) {
     connection.read_to_end(&mut text).unwrap();
     let state: Value = serde_json::from_slice(&text).unwrap();
     // struct seccomp_notif is 80 bytes, struct seccomp_notif_resp is 24 (linux/seccomp.h).
-    const RECEIVE: libc::c_ulong = 0xc050_2100;
-    const SEND: libc::c_ulong = 0xc018_2101;
+    const RECEIVE: libc::Ioctl = 0xc050_2100_u32 as libc::Ioctl;
+    const SEND: libc::Ioctl = 0xc018_2101_u32 as libc::Ioctl;
     loop {
         let mut notification = [0u8; 80];
         // SAFETY: the buffer is as large as the kernel's structure, and zeroed as it wants it.
